@@ -1,0 +1,14 @@
+/** The few settings of Plinth, all from the environment, read in one place. */
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+/** Where truth lives: datasets, runs, models, the database. */
+export const home = (): string => resolve(process.env['PLINTH_HOME'] || join(homedir(), '.plinth'))
+
+/** What can be had again: downloaded weights, Python environments. */
+export const cache = (): string => resolve(process.env['PLINTH_CACHE'] || join(homedir(), '.cache', 'plinth'))
+
+// one level up from src/ in the repository and from the compiled tree in the package
+const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+export const version: string = manifest.version

@@ -1,0 +1,3 @@
+/** `plinth/sdk`: the contract. It imports nothing of the server and runs in a browser. */
+export { Failure, type FailureCode, failures } from '../failure.ts'
+export * from './shapes.ts'
