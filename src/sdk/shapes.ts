@@ -111,8 +111,8 @@ export const Evaluation = z.strictObject({
   high: z.number(),
   /** Accuracy of always answering the most frequent class of the *training* side. */
   majority: z.number(),
-  /** Accuracy of a logistic regression on the untouched backbone's features, fitted on the same training side. */
-  linearProbe: z.number(),
+  /** Accuracy of a logistic regression on the untouched backbone's features, fitted on the same training side; null outside a training. */
+  linearProbe: z.number().nullable(),
   balancedAccuracy: z.number(),
   perClass: z.array(ClassScore),
   /** confusion[true][predicted], both in the order of `labels`. */
