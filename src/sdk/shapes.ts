@@ -121,7 +121,31 @@ export const Evaluation = z.strictObject({
     temperature: z.number(),
     expectedCalibrationErrorBefore: z.number(),
     expectedCalibrationErrorAfter: z.number(),
+    /** Reliability of the calibrated answers in bins of their probability; null where a bin is empty. */
+    bins: z
+      .array(
+        z.strictObject({
+          low: z.number(),
+          high: z.number(),
+          n: z.int(),
+          confidence: z.number().nullable(),
+          accuracy: z.number().nullable(),
+        }),
+      )
+      .optional(),
   }),
+  /** The model (A) against the linear probe (B) on the same pictures; absent where there is no probe. `p`: exact McNemar test. */
+  versusLinearProbe: z
+    .strictObject({
+      n: z.int(),
+      onlyA: z.int(),
+      onlyB: z.int(),
+      difference: z.number(),
+      low: z.number(),
+      high: z.number(),
+      p: z.number(),
+    })
+    .optional(),
   worstMistakes: z.array(Mistake),
 })
 export type Evaluation = z.infer<typeof Evaluation>

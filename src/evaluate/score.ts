@@ -1,0 +1,91 @@
+/** One model's answers on one test set, put together into the Evaluation that is printed, stored and shown. */
+import { Failure } from '../failure.ts'
+import type { Evaluation } from '../sdk/shapes.ts'
+import { softmax } from './calibration.ts'
+import { pairedDifference, wilson } from './intervals.ts'
+import {
+  agreements,
+  answers,
+  balancedAccuracy,
+  classNumbers,
+  confusionMatrix,
+  expectedCalibrationError,
+  majorityBaseline,
+  perClass,
+  probabilityTable,
+  type Rows,
+  reliability,
+  shareTrue,
+  type Table,
+  worstMistakes,
+} from './metrics.ts'
+
+export interface ScoreInput {
+  /** Class names; every class number below is an index into them. */
+  labels: readonly string[]
+  /** [n] true class numbers of the test pictures. */
+  truth: ArrayLike<number>
+  /** [n, classes] calibrated probabilities, as the artefact gives them. */
+  probabilities: Rows
+  /** Class numbers of the training side: it decides what the majority baseline answers. */
+  trainTruth: ArrayLike<number>
+  /** [n, classes] of the linear probe on the same pictures; null outside a training. */
+  linearProbeProbabilities: Rows | null
+  /** [n] file names, for the worst mistakes. */
+  paths: readonly string[]
+  /** The temperature that is already in `probabilities`. */
+  calibration: { temperature: number }
+}
+
+/** Throws evaluation_empty, shape_mismatch, and bad_scores where an input holds NaN, an infinity, or is not what it is called. */
+export function score({ labels, truth, probabilities, trainTruth, linearProbeProbabilities, paths, calibration }: ScoreInput): Evaluation {
+  const classes = labels.length
+  if (truth.length === 0) throw new Failure('evaluation_empty')
+  const given = probabilityTable(probabilities, classes, 'the test probabilities')
+  const labelled = classNumbers(truth, classes, 'the test labels', given.n)
+  if (paths.length !== given.n)
+    throw new Failure('shape_mismatch', { operation: 'the test paths', a: `[${paths.length}]`, b: `[${given.n}]` })
+  const { temperature } = calibration
+  if (!(temperature > 0 && Number.isFinite(temperature)))
+    throw new Failure('bad_scores', { what: 'the calibration', problem: `its temperature is ${temperature}` })
+
+  const answer = answers(given)
+  const right = agreements(labelled, answer)
+  const rightCount = right.filter(Boolean).length
+  const [low, high] = wilson(rightCount, given.n)
+  const confusion = confusionMatrix(labelled, answer, classes)
+  const scores = perClass(confusion)
+  const bins = reliability(given, labelled)
+
+  const probe = linearProbeProbabilities && probabilityTable(linearProbeProbabilities, classes, "the linear probe's probabilities")
+  if (probe && probe.n !== given.n)
+    throw new Failure('shape_mismatch', { operation: 'the linear probe', a: `[${probe.n}]`, b: `[${given.n}]` })
+  const probeRight = probe && agreements(labelled, answers(probe))
+
+  return {
+    n: given.n,
+    accuracy: rightCount / given.n,
+    low,
+    high,
+    majority: majorityBaseline(labelled, classNumbers(trainTruth, classes, 'the training labels'), classes),
+    linearProbe: probeRight && shareTrue(probeRight),
+    balancedAccuracy: balancedAccuracy(scores),
+    perClass: scores.map((scoreOf, k) => ({ label: labels[k]!, ...scoreOf })),
+    confusion,
+    calibration: {
+      temperature,
+      expectedCalibrationErrorBefore: expectedCalibrationError(reliability(withoutTemperature(given, temperature), labelled)),
+      expectedCalibrationErrorAfter: expectedCalibrationError(bins),
+      bins,
+    },
+    ...(probeRight && { versusLinearProbe: pairedDifference(right, probeRight) }),
+    worstMistakes: worstMistakes(given, labelled, labels, paths),
+  }
+}
+
+/** softmax(z) from softmax(z / T): log p is z / T up to a constant a row, so multiplying it by T undoes the temperature. */
+function withoutTemperature({ n, classes, values }: Table, temperature: number): Table {
+  // a probability that fell below the smallest float is taken as the smallest: at the top, where it counts, nothing changes
+  const logits = Float64Array.from(values, p => temperature * Math.log(Math.max(p, 1e-45)))
+  return { n, classes, values: softmax(logits, classes) }
+}

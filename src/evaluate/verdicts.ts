@@ -1,0 +1,106 @@
+/** What the numbers mean, in plain sentences: for the terminal, the report, and whoever has never heard of an interval. */
+import type { Evaluation } from '../sdk/shapes.ts'
+import { calibrationErrorByLuck } from './metrics.ts'
+
+/** 0.8675 → "86.8 %". */
+export const percent = (share: number, digits = 1): string => `${(100 * share).toFixed(digits)} %`
+/** 0.021 → "+2.1 points". */
+export const points = (difference: number): string => {
+  const text = (100 * difference).toFixed(1)
+  return `${difference >= 0 ? '+' : '−'}${text.replace('-', '')} points`
+}
+/** Three digits of chance are more than anyone needs: "p = 0.012", "p < 0.001". */
+export const chance = (p: number): string => (p < 0.001 ? 'p < 0.001' : `p = ${p.toFixed(3)}`)
+
+/** A result is called beyond luck when luck would give it less often than this. */
+const luck = 0.05
+/** Half the width of the interval above which the test is called small. */
+const tooWide = 0.05
+/** Below so many test pictures a single class's score says next to nothing. */
+const fewOfAClass = 10
+
+/** One sentence a finding, the most important first. */
+export function verdicts(evaluation: Evaluation): string[] {
+  return [
+    accuracyVerdict(evaluation),
+    majorityVerdict(evaluation),
+    ...linearProbeVerdict(evaluation),
+    ...sizeVerdict(evaluation),
+    ...weakestClassVerdict(evaluation),
+    ...calibrationVerdict(evaluation),
+  ]
+}
+
+function accuracyVerdict({ n, accuracy, low, high }: Evaluation): string {
+  return `Right on ${Math.round(accuracy * n)} of ${n} test ${n === 1 ? 'picture' : 'pictures'}, which it never saw before: ${percent(accuracy)}. On more pictures like these expect ${percent(low)} to ${percent(high)} (95 % interval).`
+}
+
+function majorityVerdict({ low, high, majority }: Evaluation): string {
+  const always = `always answering the most frequent class (${percent(majority)})`
+  if (low > majority) return `Better than ${always}.`
+  if (high < majority) return `Worse than ${always}: this model is of no use as it is.`
+  return `Not shown to be better than ${always}.`
+}
+
+function linearProbeVerdict({ versusLinearProbe, linearProbe }: Evaluation): string[] {
+  if (linearProbe === null) return []
+  const probe = `the linear probe, a plain classifier on the untouched backbone (${percent(linearProbe)})`
+  if (!versusLinearProbe) return [`For comparison: ${probe}.`]
+  const { onlyA, onlyB, difference, low, high, p, n } = versusLinearProbe
+  if (onlyA === 0 && onlyB === 0) return [`Right and wrong on exactly the same pictures as ${probe}.`]
+  const size = `${points(difference)} on the same ${n} pictures, 95 % interval ${points(low)} to ${points(high)}, ${chance(p)}`
+  if (p < luck) return [`${difference > 0 ? 'Better' : 'Worse'} than ${probe}: ${size}.`]
+  return [`Not told apart from ${probe}: ${size}; a difference of this size can be luck.`]
+}
+
+function sizeVerdict({ n, low, high, perClass }: Evaluation): string[] {
+  const half = (high - low) / 2
+  const sentences =
+    half > tooWide
+      ? [
+          `The test is small: the accuracy is known to about ±${(100 * half).toFixed(0)} points only. Four times as many pictures would halve that.`,
+        ]
+      : []
+  const few = perClass.filter(score => score.n < fewOfAClass)
+  // when the whole test is tiny every class is: one sentence is enough
+  if (few.length > 0 && n >= fewOfAClass) {
+    const names = listed(few.map(({ label, n }) => `${quoted(label)} (${n})`))
+    sentences.push(`Too few test pictures to judge ${few.length === 1 ? 'this class' : 'these classes'} alone: ${names}.`)
+  }
+  return sentences
+}
+
+function weakestClassVerdict({ perClass, confusion }: Evaluation): string[] {
+  const judged = perClass.flatMap((score, k) =>
+    score.n >= fewOfAClass && score.recall !== null ? [{ ...score, recall: score.recall, k }] : [],
+  )
+  if (judged.length < 2) return []
+  const weakest = judged.reduce((least, score) => (score.recall < least.recall ? score : least))
+  if (weakest.recall === 1) return ['No mistake in any class that has enough test pictures.']
+  const row = confusion[weakest.k]!
+  const other = row.reduce((most, count, k) => (k !== weakest.k && (most === weakest.k || count > row[most]!) ? k : most), weakest.k)
+  const missed = weakest.n - row[weakest.k]!
+  return [
+    `Weakest class: ${quoted(weakest.label)}, ${row[weakest.k]} of ${weakest.n} found (${percent(weakest.recall, 0)}); ${row[other]} of the ${missed} missed ${row[other] === 1 ? 'was' : 'were'} taken for ${quoted(perClass[other]!.label)}.`,
+  ]
+}
+
+function calibrationVerdict({ n, calibration: { expectedCalibrationErrorAfter: error, bins } }: Evaluation): string[] {
+  if (!bins) return []
+  const byLuck = calibrationErrorByLuck(bins)
+  const off = `the probabilities are off by ${(100 * error).toFixed(1)} points on average`
+  // 2 × the mean of what luck gives: beyond it luck is an unlikely excuse, as simulated in test/evaluate/metrics.test.ts
+  if (error <= 2 * byLuck + 1e-9)
+    return [
+      `Calibration: ${off}, no more than luck can explain on ${n} ${n === 1 ? 'picture' : 'pictures'} (${(100 * byLuck).toFixed(1)}).`,
+    ]
+  const mean = (of: 'confidence' | 'accuracy') => bins.reduce((sum, bin) => sum + bin.n * (bin[of] ?? 0), 0) / n
+  return [
+    `Calibration: ${off}: the model is ${mean('confidence') > mean('accuracy') ? 'surer than it should be' : 'less sure than it could be'}.`,
+  ]
+}
+
+/** Foreign names between quotes, so that a sentence cannot be mistaken for part of them, and on one line. */
+export const quoted = (name: string): string => `“${name.replace(/\p{C}/gu, '·')}”`
+const listed = (names: readonly string[], most = 5): string =>
+  names.length <= most ? names.join(', ') : `${names.slice(0, most).join(', ')} and ${names.length - most} more`
