@@ -1,0 +1,34 @@
+/** HTML that cannot be broken by what is put into it: every value is escaped unless it was made here. */
+
+export interface Html {
+  readonly [markup]: string
+}
+const markup = Symbol('markup')
+export type HtmlValue = string | number | Html | readonly Html[] | null | undefined | false
+
+/** Tagged template: html`<b>${anything}</b>`. Strings are escaped, also inside (quoted) attributes; null, undefined and false are nothing. */
+export function html(parts: TemplateStringsArray, ...values: readonly HtmlValue[]): Html {
+  return { [markup]: String.raw({ raw: parts }, ...values.map(written)) }
+}
+export const markupOf = (part: Html): string => part[markup]
+
+function written(value: HtmlValue): string {
+  if (value === null || value === undefined || value === false) return ''
+  if (typeof value === 'object') return Array.isArray(value) ? value.map(markupOf).join('') : markupOf(value as Html)
+  return escaped(visible(String(value)))
+}
+
+const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
+const escaped = (text: string) => text.replace(/[&<>"']/g, character => entities[character]!)
+
+/**
+ * Makes what cannot be seen visible: a file name may hold line breaks, or marks that turn the reading order around ("gpj.exe" for "exe.jpg").
+ * Joiners stay: emoji and several scripts need them.
+ */
+export function visible(text: string): string {
+  return text.toWellFormed().replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, character => {
+    const code = character.codePointAt(0)!
+    // Unicode has a picture for each of the old control characters: ␀ to ␟
+    return code < 0x20 ? String.fromCodePoint(0x2400 + code) : `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`
+  })
+}

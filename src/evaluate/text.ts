@@ -1,0 +1,108 @@
+/** The evaluation for a terminal: aligned columns that need neither colour nor a wide window. */
+import type { Evaluation } from '../sdk/shapes.ts'
+import { visible } from './html.ts'
+import { percent, verdicts as sentencesOf } from './verdicts.ts'
+
+export interface TextOptions {
+  /** Columns of the terminal. */
+  width?: number
+  /** Most classes and mistakes to list. */
+  classes?: number
+  mistakes?: number
+}
+
+/** Several lines without a final line break. `verdicts`: the sentences to end with. */
+export function renderText(
+  evaluation: Evaluation,
+  verdicts: readonly string[] = sentencesOf(evaluation),
+  options: TextOptions = {},
+): string {
+  const { width = 100, classes = 12, mistakes = 5 } = options
+  const blocks = [
+    accuracyLines(evaluation),
+    classLines(evaluation, classes, width),
+    mistakeLines(evaluation, mistakes, width),
+    verdicts.flatMap(sentence => wrapped(`· ${sentence}`, width, 2)),
+  ]
+  return blocks
+    .filter(lines => lines.length > 0)
+    .map(lines => lines.join('\n'))
+    .join('\n\n')
+}
+
+/** `━` up to the share, `─` over its interval, on a scale from 0 to 100 %. */
+function accuracyLines({ accuracy, low, high, linearProbe, majority, n }: Evaluation): string[] {
+  const cells = 40
+  const place = (share: number) => Math.min(cells - 1, Math.floor(share * cells))
+  const bar = (share: number, from = share, to = share) =>
+    Array.from({ length: cells }, (_, i) =>
+      i === place(share) ? '●' : i >= place(from) && i <= place(to) ? '━' : i < place(share) ? '─' : ' ',
+    ).join('')
+  const row = (name: string, share: number, drawn: string, remark = '') =>
+    `${name.padEnd(16)}${percent(share).padStart(7)}  ${drawn}${remark && `  ${remark}`}`.trimEnd()
+  return [
+    row('this model', accuracy, bar(accuracy, low, high), `95 %: ${percent(low)} – ${percent(high)}, n = ${n}`),
+    ...(linearProbe === null ? [] : [row('linear probe', linearProbe, bar(linearProbe))]),
+    row('always the same', majority, bar(majority)),
+  ]
+}
+
+function classLines({ perClass }: Evaluation, most: number, width: number): string[] {
+  const order = perClass.toSorted((a, b) => Number(a.n === 0) - Number(b.n === 0) || (a.f1 ?? 0) - (b.f1 ?? 0))
+  const shown = order.slice(0, most)
+  const name = Math.min(Math.max(5, ...shown.map(({ label }) => displayWidth(visible(label)))), Math.max(10, width - 40))
+  const share = (value: number | null) => (value === null ? '–' : percent(value, 0)).padStart(10)
+  return [
+    `${fitted('class', name)}${'pictures'.padStart(10)}${'precision'.padStart(10)}${'recall'.padStart(10)}${'F1'.padStart(8)}`,
+    ...shown.map(
+      ({ label, n, precision, recall, f1 }) =>
+        `${fitted(visible(label), name)}${String(n).padStart(10)}${share(precision)}${share(recall)}${share(f1).slice(2)}`,
+    ),
+    ...(order.length > most ? [`and ${order.length - most} better ones, in the report`] : []),
+  ]
+}
+
+function mistakeLines({ worstMistakes, n, accuracy }: Evaluation, most: number, width: number): string[] {
+  if (worstMistakes.length === 0) return []
+  const wrong = n - Math.round(accuracy * n)
+  const shown = worstMistakes
+    .slice(0, most)
+    .map(mistake => ({ ...mistake, change: `${visible(mistake.label)} → ${visible(mistake.predicted)}` }))
+  const change = Math.min(Math.max(...shown.map(mistake => displayWidth(mistake.change))), Math.max(20, Math.floor(width / 2)))
+  // file names are never cut: they are what the reader will look for
+  return [
+    `surest of ${wrong} wrong answers (label → answer)`,
+    ...shown.map(mistake => `${percent(mistake.probability, 0).padStart(6)}  ${fitted(mistake.change, change)}  ${visible(mistake.path)}`),
+  ]
+}
+
+/** Cut or filled with spaces to exactly `width` columns. */
+function fitted(text: string, width: number): string {
+  if (displayWidth(text) <= width) return text + ' '.repeat(width - displayWidth(text))
+  let cut = ''
+  for (const { segment } of graphemes.segment(text)) {
+    if (displayWidth(cut + segment) > width - 1) break
+    cut += segment
+  }
+  return `${cut}…${' '.repeat(width - 1 - displayWidth(cut))}`
+}
+
+const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' })
+/** East Asian wide characters and emoji take two columns; marks take none by being part of their grapheme. */
+const wide =
+  /\p{Emoji_Presentation}|\ufe0f|[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]/u
+const displayWidth = (text: string) =>
+  Array.from(graphemes.segment(text)).reduce((sum, { segment }) => sum + (wide.test(segment) ? 2 : 1), 0)
+
+function wrapped(text: string, width: number, indent: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  // a no-break space before % and the like keeps a number and its unit together
+  for (const word of text.replace(/(\d) (%|points?|pictures?)/g, '$1\u00a0$2').split(' ')) {
+    if (line && displayWidth(line) + 1 + displayWidth(word) > width) {
+      lines.push(line)
+      line = ' '.repeat(indent) + word
+    } else line = line ? `${line} ${word}` : word
+  }
+  return [...lines, line].map(each => each.replaceAll('\u00a0', ' '))
+}
