@@ -1,6 +1,6 @@
 /** The report's drawings, as inline SVG without scripts or style attributes. Each says in words what it shows to whoever cannot see it. */
 import type { Evaluation } from '../sdk/shapes.ts'
-import { type Html, html } from './html.ts'
+import { type Html, html, unbroken } from './html.ts'
 import { wilson } from './intervals.ts'
 import type { CalibrationBin } from './metrics.ts'
 import { percent } from './verdicts.ts'
@@ -13,6 +13,9 @@ export interface EpochRecord {
   validationAccuracy: number
 }
 
+/** A percentage that no line break tears from its sign. */
+export const shareText = (share: number, digits?: number): string => unbroken(percent(share, digits))
+
 /** Coordinates with two decimals: smaller pages, and equal ones for equal numbers. */
 const at = (value: number) => Number(value.toFixed(2))
 
@@ -23,15 +26,15 @@ export function shareBar(share: number, interval: readonly [number, number] | nu
 }
 
 /** The model's accuracy with its interval over the baselines, on one scale. */
-export function accuracyBars({ accuracy, low, high, linearProbe, majority, n }: Evaluation): Html {
+export function accuracyBars({ accuracy, low, high, linearProbe, majority }: Evaluation): Html {
   const row = (title: string, remark: string, share: number, interval: readonly [number, number] | null) =>
-    html`<dt${interval && html` class="us"`}>${title}<span>${remark}</span></dt><dd>${shareBar(share, interval, !interval)}</dd><dd class="number${interval ? ' us' : ''}">${percent(share)}</dd>`
-  return html`<dl class="bars">
-${row('This model', `${percent(low)} – ${percent(high)}`, accuracy, [low, high])}
-${linearProbe !== null && row('Linear probe', 'same backbone, not trained further', linearProbe, null)}
+    html`<div${interval && html` class="us"`}><dt>${title} <span>${remark}</span></dt><dd class="number">${shareText(share)}</dd><dd class="drawing">${shareBar(share, interval, !interval)}</dd></div>`
+  return html`<div><dl class="bars">
+${row('This model', '', accuracy, [low, high])}
+${linearProbe !== null && row('Linear probe', 'the same backbone, not trained further', linearProbe, null)}
 ${row('Always the same', 'the most frequent class', majority, null)}
-<dt class="hidden">Scale</dt><dd class="axis" aria-hidden="true"><span>0</span><span>25</span><span>50</span><span>75</span><span>100 %</span></dd><dd class="number quiet small">n = ${n}</dd>
-</dl>`
+</dl><div class="axis" aria-hidden="true"><span>0</span><span>25</span><span>50</span><span>75</span><span>100 %</span></div>
+<p class="quiet small">The light band is the 95 % interval, ${shareText(low)} to ${shareText(high)}.</p></div>`
 }
 
 /** Training loss, and validation accuracy beside the head that was fitted before. */
@@ -47,15 +50,15 @@ export function learningCurves(history: readonly EpochRecord[], headAccuracy: nu
   const epochs = history.map(epoch => epoch.epoch)
   return html`<div class="pair">
 <figure><h3>Accuracy on validation</h3>${lineChart(epochs, accuracies, {
-    title: `Validation accuracy by epoch, from ${percent(history[0]!.validationAccuracy)} to ${percent(history.at(-1)!.validationAccuracy)}; best ${percent(best.validationAccuracy)} in epoch ${best.epoch}.`,
-    format: value => `${Math.round(100 * value)} %`,
+    title: `Validation accuracy by epoch, from ${shareText(history[0]!.validationAccuracy)} to ${shareText(history.at(-1)!.validationAccuracy)}; best ${shareText(best.validationAccuracy)} in epoch ${best.epoch}.`,
+    format: (value, decimals) => `${(100 * value).toFixed(Math.max(0, decimals - 2))} %`,
     reference: headAccuracy === null ? null : { value: headAccuracy, name: 'head alone' },
     best: history.indexOf(best),
     within: [0, 1],
-  })}<figcaption>Best: ${percent(best.validationAccuracy)} in epoch ${best.epoch}${headAccuracy !== null && html`; the dashed line is the head on the untouched backbone, ${percent(headAccuracy)}`}.</figcaption></figure>
+  })}<figcaption>Best: ${shareText(best.validationAccuracy)} in epoch ${best.epoch}${headAccuracy !== null && html`; the dashed line is the head on the untouched backbone, ${shareText(headAccuracy)}`}.</figcaption></figure>
 <figure><h3>Loss</h3>${lineChart(epochs, losses, {
     title: `Training loss by epoch, from ${history[0]!.trainLoss.toFixed(2)} to ${history.at(-1)!.trainLoss.toFixed(2)}.`,
-    format: value => value.toPrecision(2),
+    format: (value, decimals) => value.toFixed(decimals),
     reference: null,
     best: null,
     within: [0, Number.POSITIVE_INFINITY],
@@ -70,7 +73,7 @@ interface Line {
 }
 interface LineChart {
   title: string
-  format(value: number): string
+  format(value: number, decimals: number): string
   reference: { value: number; name: string } | null
   /** Index of the point to ring. */
   best: number | null
@@ -79,9 +82,9 @@ interface LineChart {
 function lineChart(xs: readonly number[], lines: readonly Line[], { title, format, reference, best, within }: LineChart): Html {
   const width = 340
   const height = 190
-  const edge = { left: 40, right: 12, top: 10, bottom: 28 }
+  const edge = { left: 46, right: 12, top: 10, bottom: 28 }
   const all = lines.flatMap(line => line.values).concat(reference ? [reference.value] : [])
-  const [ticks, low, high] = niceScale(Math.min(...all), Math.max(...all), within)
+  const { ticks, low, high, decimals } = niceScale(Math.min(...all), Math.max(...all), within)
   const first = xs[0]!
   const last = xs.at(-1)!
   const x = (value: number) =>
@@ -91,27 +94,28 @@ function lineChart(xs: readonly number[], lines: readonly Line[], { title, forma
   const y = (value: number) => height - edge.bottom - ((value - low) / (high - low)) * (height - edge.top - edge.bottom)
   const shown = xs.filter((_, i) => i === 0 || i === xs.length - 1 || (xs.length <= 10 && i < xs.length - 1))
   return html`<svg class="chart" viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}">
-${ticks.map(tick => html`<line class="grid" x1="${edge.left}" x2="${width - edge.right}" y1="${at(y(tick))}" y2="${at(y(tick))}"/><text x="${edge.left - 6}" y="${at(y(tick) + 4)}" text-anchor="end">${format(tick)}</text>`)}
+${ticks.map(tick => html`<line class="grid" x1="${edge.left}" x2="${width - edge.right}" y1="${at(y(tick))}" y2="${at(y(tick))}"/><text x="${edge.left - 6}" y="${at(y(tick) + 4)}" text-anchor="end">${format(tick, decimals)}</text>`)}
 ${shown.map(tick => html`<text x="${at(x(tick))}" y="${height - 10}" text-anchor="middle">${tick}</text>`)}
-<text x="${width - edge.right}" y="${height}" text-anchor="end">epoch</text>
+<text x="${edge.left - 6}" y="${height - 10}" text-anchor="end">epoch</text>
 ${reference && html`<line class="ideal" x1="${edge.left}" x2="${width - edge.right}" y1="${at(y(reference.value))}" y2="${at(y(reference.value))}"/>`}
 ${lines.map(line => html`<polyline class="line${line.warm ? '-warm' : ''}" points="${line.values.map((value, i) => `${at(x(xs[i]!))},${at(y(value))}`).join(' ')}"/>${line.values.length <= 30 && line.values.map((value, i) => html`<circle class="dot${line.warm ? '-warm' : ''}" cx="${at(x(xs[i]!))}" cy="${at(y(value))}" r="2.6"/>`)}`)}
 ${best !== null && html`<circle class="best" cx="${at(x(xs[best]!))}" cy="${at(y(lines[0]!.values[best]!))}" r="5"/>`}
 </svg>`
 }
 
-/** About four round numbers around [low, high]. */
-function niceScale(low: number, high: number, [floor, ceiling]: readonly [number, number]): [ticks: number[], low: number, high: number] {
-  const span = high - low || Math.abs(high) * 0.1 || 1
-  const rough = span / 3
+/** About four round numbers around [low, high], and the decimals that tell them apart. */
+function niceScale(low: number, high: number, [floor, ceiling]: readonly [number, number]) {
+  const rough = (high - low || Math.abs(high) * 0.1 || 1) / 3
   const magnitude = 10 ** Math.floor(Math.log10(rough))
-  const step = magnitude * ([1, 2, 2.5, 5, 10].find(factor => factor * magnitude >= rough) ?? 10)
-  const start = Math.max(floor, Math.floor(low / step) * step)
-  const end = Math.min(ceiling, Math.ceil(high / step) * step)
-  const ticks = Array.from({ length: Math.round((end - start) / step) + 1 }, (_, i) => start + i * step).filter(
-    tick => tick <= end + step * 1e-6,
-  )
-  return [ticks, start, end > start ? end : start + step]
+  const step = magnitude * ([1, 2, 5].find(factor => factor * magnitude >= rough) ?? 10)
+  const first = Math.floor(Math.max(floor, low) / step + 1e-9)
+  const last = Math.max(first + 1, Math.ceil(Math.min(ceiling, high) / step - 1e-9))
+  return {
+    ticks: Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step),
+    low: first * step,
+    high: last * step,
+    decimals: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)),
+  }
 }
 
 /** How often answers given with a certain probability were right; the distance to the diagonal is what is wrong. */
@@ -121,8 +125,8 @@ export function reliabilityDiagram(bins: readonly CalibrationBin[]): Html {
   const x = (share: number) => edge.left + share * (size - edge.left - edge.right)
   const y = (share: number) => size - edge.bottom - share * (size - edge.top - edge.bottom)
   const filled = bins.filter(bin => bin.n > 0)
-  const words = filled.map(bin => `${percent(bin.confidence!, 0)} sure: ${percent(bin.accuracy!, 0)} right of ${bin.n}`).join('; ')
-  return html`<svg class="chart" viewBox="0 0 ${size} ${size}" role="img" aria-label="Reliability: ${words}.">
+  const words = filled.map(bin => `${shareText(bin.confidence!, 0)} sure: ${shareText(bin.accuracy!, 0)} right of ${bin.n}`).join('; ')
+  return html`<svg class="chart square" viewBox="0 0 ${size} ${size}" role="img" aria-label="Reliability: ${words}.">
 ${[0, 0.25, 0.5, 0.75, 1].map(tick => html`<line class="grid" x1="${at(x(0))}" x2="${at(x(1))}" y1="${at(y(tick))}" y2="${at(y(tick))}"/><text x="${at(x(0) - 6)}" y="${at(y(tick) + 4)}" text-anchor="end">${100 * tick}</text><text x="${at(x(tick))}" y="${at(y(0) + 16)}" text-anchor="middle">${100 * tick}</text>`)}
 <line class="ideal" x1="${at(x(0))}" y1="${at(y(0))}" x2="${at(x(1))}" y2="${at(y(1))}"/>
 ${filled.map(bin => {

@@ -32,3 +32,7 @@ export function visible(text: string): string {
     return code < 0x20 ? String.fromCodePoint(0x2400 + code) : `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`
   })
 }
+
+/** Keeps a number and its unit on one line. For our own sentences: names stay as they are. */
+export const unbroken = (sentence: string): string =>
+  sentence.replace(/(\d) (%|points)/g, '$1\u00a0$2').replace(/p ([=<]) (?=\d)/g, 'p\u00a0$1\u00a0')

@@ -4,12 +4,12 @@
  */
 import { createHash } from 'node:crypto'
 import type { Evaluation, TrainResult } from '../sdk/shapes.ts'
-import { accuracyBars, type EpochRecord, learningCurves, reliabilityDiagram, shareBar } from './charts.ts'
-import { type Html, html, markupOf } from './html.ts'
+import { accuracyBars, type EpochRecord, learningCurves, reliabilityDiagram, shareBar, shareText } from './charts.ts'
+import { type Html, html, markupOf, unbroken } from './html.ts'
 import { wilson } from './intervals.ts'
 import { calibrationBins } from './metrics.ts'
 import { stylesheet } from './stylesheet.ts'
-import { percent, points, verdicts } from './verdicts.ts'
+import { furtherVerdicts, points, verdicts } from './verdicts.ts'
 
 export interface ReportInput {
   title: string
@@ -50,11 +50,11 @@ export async function renderReport(input: ReportInput): Promise<string> {
 <h1>${title}</h1>
 <p class="quiet small">${result && html`<bdi>${name}</bdi>@${version} · ${counted(result.dataset.images, 'picture')} in ${counted(result.dataset.classes, 'class')} · model <bdi>${result.model.name}</bdi>@${result.model.version}`}${!result && html`${counted(evaluation.n, 'picture')} in ${counted(input.classes.length, 'class')}`}</p>
 <div class="headline">
-<div><p class="figure">${(100 * evaluation.accuracy).toFixed(1)}<small> %</small></p><p>right on ${counted(evaluation.n, 'test picture')} that it never saw before. On more pictures like these, expect <b>${percent(evaluation.low)} to ${percent(evaluation.high)}</b>.</p></div>
+<div><p class="figure">${(100 * evaluation.accuracy).toFixed(1)}<small> %</small></p><p>right on ${counted(evaluation.n, 'test picture')} that it never saw before. On more pictures like these, expect <b>${shareText(evaluation.low)} to ${shareText(evaluation.high)}</b>.</p></div>
 ${accuracyBars(evaluation)}
 </div>
 </header>
-<section aria-labelledby="findings"><h2 id="findings">What can be said</h2><ul class="findings">${verdicts(evaluation).map(sentence => html`<li>${sentence}</li>`)}</ul></section>
+<section aria-labelledby="findings"><h2 id="findings">What can be said</h2><ul class="findings">${furtherVerdicts(evaluation).map(sentence => html`<li>${unbroken(sentence)}</li>`)}</ul></section>
 ${result && chosenSection(result, history)}
 ${await worstMistakesSection(input)}
 ${perClassSection(evaluation)}
@@ -93,15 +93,20 @@ function chosenSection(
   history: readonly EpochRecord[],
 ): Html {
   const { head, finetune } = validation
+  // an epoch that diverged has no place on a scale
+  const epochs = history.filter(epoch => Number.isFinite(epoch.trainLoss) && Number.isFinite(epoch.validationAccuracy))
   const gain = finetune === null ? null : finetune - head
   return html`<section aria-labelledby="chosen"><h2 id="chosen">${chosen === 'finetune' ? 'Fine-tuning won' : finetune === null ? 'The head on the untouched backbone' : 'The head alone won'}</h2>
 <p class="lead">${
     gain === null
-      ? html`The backbone was left as it came and only the head was fitted: ${percent(head)} on validation.`
-      : html`Decided on the validation pictures: fine-tuned ${percent(finetune!)}, head on the untouched backbone ${percent(head)} (${points(gain)}). ${chosen === 'finetune' ? 'The fine-tuned network is the model.' : 'More training did not help, so the simpler model was kept.'}`
+      ? html`The backbone was left as it came and only the head was fitted: ${shareText(head)} on validation.`
+      : html`Decided on the validation pictures: fine-tuned ${shareText(finetune!)}, head on the untouched backbone ${shareText(head)} (${unbroken(points(gain))}). ${chosen === 'finetune' ? 'The fine-tuned network is the model.' : 'More training did not help, so the simpler model was kept.'}`
   } ${took(seconds)} on ${device.name}, ${counted(device.threads, 'thread')}; the plan said ${took(forecastSeconds)}.${resumedFrom && html` Resumed from step ${resumedFrom.step}.`}</p>
-${history.length > 1 && learningCurves(history, head)}</section>`
+${epochs.length > 1 && learningCurves(epochs, head)}</section>`
 }
+
+/** Cards shown at once; the others go into a fold. */
+const mistakesShown = 12
 
 async function worstMistakesSection({ evaluation: { worstMistakes, n, accuracy }, pictures }: ReportInput): Promise<Html> {
   const wrong = n - Math.round(accuracy * n)
@@ -110,30 +115,33 @@ async function worstMistakesSection({ evaluation: { worstMistakes, n, accuracy }
   const cards = await Promise.all(
     worstMistakes.map(async ({ path, label, predicted, probability, probabilityOfLabel }) => {
       const picture = await thumbnail(pictures, path, `${path}: labelled ${label}, answered ${predicted}`)
-      return html`<li>${picture}<p class="answer"><b><bdi>${predicted}</bdi></b> ${percent(probability, 0)}</p>${shareBar(probability, null)}<p class="answer small">labelled <bdi>${label}</bdi> <span class="quiet">${percent(probabilityOfLabel, 0)}</span></p><p class="path"><bdi>${path}</bdi></p></li>`
+      return html`<li>${picture}<p class="answer"><b><bdi>${predicted}</bdi></b> ${shareText(probability, 0)}</p>${shareBar(probability, null)}<p class="answer small">labelled <bdi>${label}</bdi> <span class="quiet">${shareText(probabilityOfLabel, 0)}</span></p><p class="path"><bdi>${path}</bdi></p></li>`
     }),
   )
   return html`<section class="worst" aria-labelledby="worst"><h2 id="worst">Worst mistakes</h2>
 <p class="lead">${worstMistakes.length < wrong ? `The ${worstMistakes.length} surest of ${wrong} wrong answers` : wrong === 1 ? 'The one wrong answer' : `All ${wrong} wrong answers`}, the surest first. Look twice: some may be right and the label wrong.</p>
-<ol class="cards">${cards}</ol></section>`
+<ol class="cards">${cards.slice(0, mistakesShown)}</ol>
+${cards.length > mistakesShown && html`<details><summary>The next ${cards.length - mistakesShown}</summary><ol class="cards">${cards.slice(mistakesShown)}</ol></details>`}</section>`
 }
 
 /** Rows shown at once; a thousand classes go into a fold. */
 const rowsShown = 40
 
 function perClassSection({ perClass }: Evaluation): Html {
-  const order = perClass.toSorted((a, b) => Number(a.n === 0) - Number(b.n === 0) || (a.f1 ?? 0) - (b.f1 ?? 0))
+  const order = perClass.toSorted(
+    (a, b) => Number(a.n === 0) - Number(b.n === 0) || (a.recall ?? 0) - (b.recall ?? 0) || (a.f1 ?? 0) - (b.f1 ?? 0),
+  )
   const cell = (share: number | null) =>
-    share === null ? html`<span class="quiet" title="undefined: nothing to divide by">–</span>` : percent(share, 0)
+    share === null ? html`<span class="quiet" title="undefined: nothing to divide by">–</span>` : shareText(share, 0)
   const rows = (scores: typeof order) =>
     scores.map(({ label, n, precision, recall, f1 }) => {
       const interval = recall === null ? null : wilson(Math.round(recall * n), n)
-      return html`<tr><th scope="row"><bdi>${label}</bdi></th><td class="number">${n}</td><td class="number">${cell(precision)}</td><td class="number">${cell(recall)}</td><td class="bar">${interval && html`${shareBar(recall!, interval)}<span class="hidden">between ${percent(interval[0], 0)} and ${percent(interval[1], 0)}</span>`}</td><td class="number">${cell(f1)}</td></tr>`
+      return html`<tr><th scope="row"><bdi>${label}</bdi></th><td class="number">${n}</td><td class="number">${cell(precision)}</td><td class="number">${cell(recall)}</td><td class="bar">${interval && html`${shareBar(recall!, interval)}<span class="hidden">between ${shareText(interval[0], 0)} and ${shareText(interval[1], 0)}</span>`}</td><td class="number wide">${cell(f1)}</td></tr>`
     })
   const scores = (
     some: typeof order,
   ) => html`<div class="scroll" tabindex="0" role="region" aria-label="Scores by class"><table class="scores">
-<thead><tr><th scope="col">Class</th><th scope="col" class="number">Pictures</th><th scope="col" class="number">Precision</th><th scope="col" class="number">Recall</th><th scope="col"><span class="hidden">Recall with its </span>95 % interval</th><th scope="col" class="number">F1</th></tr></thead>
+<thead><tr><th scope="col">Class</th><th scope="col" class="number">Pictures</th><th scope="col" class="number">Precision</th><th scope="col" class="number">Recall</th><th scope="col"><span class="hidden">Recall with its </span>95 % interval</th><th scope="col" class="number wide">F1</th></tr></thead>
 <tbody>${rows(some)}</tbody></table></div>`
   return html`<section class="per-class" aria-labelledby="classes"><h2 id="classes">Class by class</h2>
 <p class="lead">Weakest first. <b>Recall</b>: of the pictures of a class, the share that was found; its interval is wide where there are few pictures. <b>Precision</b>: of the answers with this class, the share that was right.</p>
@@ -146,17 +154,20 @@ const largestMatrix = 30
 
 function confusionSection({ confusion }: Evaluation, classes: readonly string[]): Html {
   const mixed = confusion
-    .flatMap((row, truth) => row.map((count, answer) => ({ truth, answer, count })))
+    .flatMap((row, truth) => row.map((count, answer) => ({ truth, answer, count, of: row.reduce((sum, n) => sum + n, 0) })))
     .filter(({ truth, answer, count }) => truth !== answer && count > 0)
-    .sort((a, b) => b.count - a.count)
-  const listed = mixed.slice(0, classes.length > largestMatrix ? 40 : 0)
+    .sort((a, b) => b.count - a.count || b.count / b.of - a.count / a.of)
+  const small = classes.length <= largestMatrix
+  const listed = mixed.slice(0, small ? 8 : 40)
+  const list = html`<div class="scroll" tabindex="0" role="region" aria-label="Most frequent mix-ups"><table class="scores"><thead><tr><th scope="col">True class</th><th scope="col">taken for</th><th scope="col" class="number">Pictures</th></tr></thead>
+<tbody>${listed.map(({ truth, answer, count, of }) => html`<tr><th scope="row"><bdi>${classes[truth]}</bdi></th><td class="name"><bdi>${classes[answer]}</bdi></td><td class="number">${count} <span class="quiet">of ${of}</span></td></tr>`)}</tbody></table></div>`
   return html`<section aria-labelledby="confusion"><h2 id="confusion">What is taken for what</h2>
-${
-  classes.length <= largestMatrix
-    ? html`<p class="lead">One row a true class, one column an answer: right answers on the diagonal, shaded by their share of the row.</p>${matrix(confusion, classes)}`
-    : html`<p class="lead">${mixed.length === 0 ? 'No class was taken for another.' : 'The most frequent mix-ups; the whole matrix is in the JSON file beside this page.'}</p>`
-}
-${listed.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label="Most frequent mix-ups"><table class="scores"><thead><tr><th scope="col">True class</th><th scope="col">Answer</th><th scope="col" class="number">Pictures</th></tr></thead><tbody>${listed.map(({ truth, answer, count }) => html`<tr><th scope="row"><bdi>${classes[truth]}</bdi></th><td class="name"><bdi>${classes[answer]}</bdi></td><td class="number">${count}</td></tr>`)}</tbody></table></div>`}</section>`
+<p class="lead">${
+    small
+      ? 'One row a true class, one column an answer: right answers on the diagonal, each cell shaded by its share of the row.'
+      : 'The most frequent mix-ups; the whole matrix is in the JSON file beside this page.'
+  }</p>
+<div class="mixed">${small && matrix(confusion, classes)}${listed.length > 0 ? list : html`<p>No class was taken for another.</p>`}</div></section>`
 }
 
 function matrix(confusion: Evaluation['confusion'], classes: readonly string[]): Html {
@@ -179,7 +190,7 @@ function calibrationSection({ calibration, n }: Evaluation, threshold: number | 
 <div class="pair"><div>
 <p>When the model says 80 %, it should be right eight times out of ten. Each dot is a group of answers given with about the same probability, its area their number; on the dashed line the model knows itself, below it is too sure. The stroke is how far luck alone may move the dot.</p>
 <p>On ${counted(n, 'test picture')} the probabilities are off by <b>${off(after)}</b> on average${temperature === 1 ? '; they are used as the model gives them' : ` (${off(before)} before the temperature ${temperature.toFixed(2)}, fitted on validation)`}.</p>
-${threshold !== undefined && (threshold > 0 ? html`<p>An answer under <b>${percent(threshold)}</b> is marked <i>unknown</i>: chosen on validation so that about one right answer in twenty is. It catches unsure answers, not every picture of something else.</p>` : html`<p>No answer is marked <i>unknown</i>: there were too few validation pictures to choose a threshold.</p>`)}
+${threshold !== undefined && (threshold > 0 ? html`<p>An answer under <b>${shareText(threshold)}</b> is marked <i>unknown</i>: chosen on validation so that about one right answer in twenty is. It catches unsure answers, not every picture of something else.</p>` : html`<p>No answer is marked <i>unknown</i>: there were too few validation pictures to choose a threshold.</p>`)}
 </div>${bins && html`<figure>${reliabilityDiagram(bins)}</figure>`}</div></section>`
 }
 
@@ -294,7 +305,7 @@ async function thumbnail(pictures: ReportInput['pictures'], path: string, descri
   const source = await pictures(path).catch(() => null)
   if (source === null || !/^data:image\/(png|jpeg|webp|gif|avif);base64,[A-Za-z0-9+/=]+$/.test(source))
     return html`<div class="picture">no picture</div>`
-  return html`<div class="picture"><img src="${source}" alt="${description}" loading="lazy"></div>`
+  return html`<div class="picture"><img src="${source}" alt="${description}"></div>`
 }
 
 const plurals: Record<string, string> = { class: 'classes' }

@@ -10,8 +10,8 @@ const dark = `
 /** Heat in ten steps: `right-n` on the diagonal, `wrong-n` beside it. The numbers stay readable: the text turns where the cell is strong. */
 const heat = Array.from({ length: 10 }, (_, i) => i + 1)
   .flatMap(step => [
-    `.right-${step} { background: color-mix(in oklab, var(--accent) ${Math.round(step * 8.5 + 5)}%, var(--paper)); }`,
-    `.wrong-${step} { background: color-mix(in oklab, var(--warm) ${Math.round(step * 8.5 + 10)}%, var(--paper)); }`,
+    `.confusion .right-${step} { background: color-mix(in oklab, var(--accent) ${Math.round(step * 8.5 + 5)}%, var(--paper)); }`,
+    `.confusion .wrong-${step} { background: color-mix(in oklab, var(--warm) ${Math.round(step * 8.5 + 10)}%, var(--paper)); }`,
   ])
   .join('\n')
 
@@ -30,6 +30,7 @@ main { max-width: 60rem; margin: 0 auto; padding: 3.5rem 1.5rem 5rem; }
 h1, h2, .figure { font-family: "Iowan Old Style", Charter, "Source Serif 4", "Noto Serif", "DejaVu Serif", Georgia, serif; font-weight: 500; }
 h1 { font-size: clamp(1.7rem, 4.5vw, 2.5rem); line-height: 1.15; letter-spacing: -0.015em; margin: 0.2rem 0 0.6rem; overflow-wrap: anywhere; text-wrap: balance; }
 h2 { font-size: 1.4rem; line-height: 1.25; letter-spacing: -0.005em; margin: 0 0 0.3rem; }
+h2 + .pair, h2 + .facts, h2 + .findings { margin-top: 1rem; }
 h3 { font-size: 0.95rem; font-weight: 600; margin: 0 0 0.35rem; }
 p { margin: 0 0 0.8rem; max-width: 42rem; }
 a { color: var(--accent); text-underline-offset: 0.2em; }
@@ -48,13 +49,16 @@ section { margin-top: 3.5rem; padding-top: 1.6rem; border-top: 1px solid var(--r
 .figure small { font-size: 0.45em; letter-spacing: 0; color: var(--quiet); }
 .headline p { margin: 0; }
 
-.bars { display: grid; grid-template-columns: auto 1fr auto; gap: 0.9rem 1rem; align-items: center; margin: 0; }
-.bars dt { font-size: 0.92rem; line-height: 1.25; }
-.bars dt span { display: block; color: var(--quiet); font-size: 0.8rem; }
+.bars { margin: 0; }
+.bars > div { display: grid; grid-template-columns: 1fr auto; gap: 0.3rem 1rem; align-items: baseline; margin-bottom: 1rem; font-size: 0.92rem; }
+.bars dt span { color: var(--quiet); font-size: 0.82rem; font-weight: 400; margin-left: 0.3rem; }
 .bars dd { margin: 0; }
-.bars .number { font-size: 0.92rem; }
-.bars svg { display: block; width: 100%; height: 1.5rem; overflow: visible; }
+.bars .drawing { grid-column: 1 / -1; }
+.bars svg { display: block; width: 100%; height: 0.8rem; overflow: visible; }
 .bars .us { font-weight: 600; }
+.bars .us svg { height: 1.5rem; }
+.bars + .axis { margin-top: -0.5rem; }
+.axis + p { margin-top: 0.7rem; }
 .axis { display: flex; justify-content: space-between; color: var(--quiet); font-size: 0.75rem; font-variant-numeric: tabular-nums; }
 .track { fill: var(--raised); }
 .fill { fill: var(--accent); }
@@ -71,6 +75,7 @@ figure { margin: 0; }
 figcaption { font-size: 0.875rem; color: var(--quiet); margin-top: 0.5rem; }
 .chart { display: block; width: 100%; max-width: 27rem; height: auto; overflow: visible; }
 .chart text { fill: var(--quiet); font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; font-variant-numeric: tabular-nums; }
+.square { max-width: 22rem; }
 .chart .grid { stroke: var(--rule); stroke-width: 1; }
 .chart .ideal { stroke: var(--quiet); stroke-width: 1; stroke-dasharray: 3 4; }
 .chart .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
@@ -91,6 +96,7 @@ th { font-weight: 600; text-align: left; }
 .scores thead th { color: var(--quiet); font-weight: 500; font-size: 0.82rem; vertical-align: bottom; }
 .scores tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 7rem; }
 .scores td:last-child, .scores th:last-child { padding-right: 0; }
+.scores .bar { padding-left: 0.6rem; }
 .scores .bar { width: 34%; min-width: 7rem; }
 .scores svg { display: block; width: 100%; height: 0.7rem; }
 
@@ -100,11 +106,14 @@ th { font-weight: 600; text-align: left; }
 .confusion thead th { height: 7.5rem; vertical-align: bottom; padding: 0 0 0.35rem; font-weight: 500; }
 .confusion thead th span { display: block; writing-mode: vertical-rl; transform: rotate(180deg); max-height: 7rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; margin: 0 auto; }
 .confusion tbody th { font-weight: 500; text-align: right; padding: 0 0.6rem 0 0; max-width: 11rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; position: sticky; left: 0; background: var(--paper); }
-.strong { color: var(--paper); }
+.mixed { display: grid; grid-template-columns: minmax(0, max-content) minmax(15rem, 1fr); gap: 2.2rem; align-items: end; }
+.confusion .strong { color: var(--paper); }
 ${heat}
 
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 1.8rem 1.3rem; list-style: none; margin: 0; padding: 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); gap: 1.7rem 1.2rem; list-style: none; margin: 0; padding: 0; }
 .cards li { min-width: 0; }
+.worst details { margin-top: 1.8rem; }
+.worst details .cards { margin-top: 1.2rem; padding: 0; }
 .picture { display: flex; align-items: center; justify-content: center; aspect-ratio: 1; background: var(--raised); border-radius: 6px; overflow: hidden; color: var(--quiet); font-size: 0.8rem; text-align: center; margin-bottom: 0.6rem; }
 .picture img { width: 100%; height: 100%; object-fit: contain; }
 .cards .answer { margin: 0; line-height: 1.35; overflow-wrap: anywhere; }
@@ -131,11 +140,13 @@ footer { margin-top: 3.5rem; color: var(--quiet); font-size: 0.82rem; }
 @media (max-width: 44rem) {
   main { padding: 2rem 1.1rem 3rem; }
   section { margin-top: 2.6rem; }
+  .mixed { grid-template-columns: minmax(0, 1fr); }
   .headline { grid-template-columns: 1fr; gap: 1.8rem; margin-top: 1.8rem; }
   .scores .bar { min-width: 4.5rem; }
   .scores th, .scores td { padding-right: 0.6rem; }
   .scores tbody th { min-width: 5.5rem; }
-  .wide { display: none; }
+  .scores .wide { display: none; }
+  .scores .bar { padding-right: 0; }
   .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.4rem 1rem; }
   .strip { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 0.7rem; }
   .facts { grid-template-columns: 1fr; gap: 0; }

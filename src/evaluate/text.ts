@@ -48,7 +48,9 @@ function accuracyLines({ accuracy, low, high, linearProbe, majority, n }: Evalua
 }
 
 function classLines({ perClass }: Evaluation, most: number, width: number): string[] {
-  const order = perClass.toSorted((a, b) => Number(a.n === 0) - Number(b.n === 0) || (a.f1 ?? 0) - (b.f1 ?? 0))
+  const order = perClass.toSorted(
+    (a, b) => Number(a.n === 0) - Number(b.n === 0) || (a.recall ?? 0) - (b.recall ?? 0) || (a.f1 ?? 0) - (b.f1 ?? 0),
+  )
   const shown = order.slice(0, most)
   const name = Math.min(Math.max(5, ...shown.map(({ label }) => displayWidth(visible(label)))), Math.max(10, width - 40))
   const share = (value: number | null) => (value === null ? '–' : percent(value, 0)).padStart(10)
