@@ -76,6 +76,166 @@ export const failures = {
     'The training side holds pictures of one class only: {label}.',
     'Give every class at least two pictures, or train with another --seed.',
   ],
+
+  // ── pictures ──
+  image_empty: [400, 'The picture is empty: there are no bytes in it.', 'Copy or send the file again.'],
+  image_unreadable: [
+    400,
+    'The picture cannot be read: {reason}.',
+    'Open it in an image program and save it again as JPEG or PNG, or leave it out.',
+  ],
+  image_format: [415, 'This is {format}, which is not read here.', 'Convert it to JPEG or PNG first{convert}.'],
+  image_too_large: [413, 'The picture is too large: {size}; at most {limit} are read.', 'Scale it down first.'],
+  image_timeout: [
+    400,
+    'The picture took longer than {seconds} s to decode and was given up.',
+    'Open it in an image program and save it again as JPEG or PNG, or leave it out.',
+  ],
+
+  // ── datasets ──
+  source_not_found: [
+    404,
+    'There is nothing at {path}.',
+    'Check the path; it should be a folder with one subfolder of pictures per class, or a zip of one.',
+  ],
+  source_not_a_folder: [
+    400,
+    '{path} is neither a folder nor a zip archive.',
+    'Pass the folder that holds one subfolder per class, or a zip of it.',
+  ],
+  source_forbidden: [403, '{path} may not be read.', 'Give yourself the right to read it, or copy it to a folder of your own.'],
+  no_pictures: [
+    400,
+    'There are no pictures in {path}.',
+    'Put the pictures into one subfolder per class, for example photos/cat/1.jpg and photos/dog/1.jpg.',
+  ],
+  no_classes: [
+    400,
+    '{path} holds {pictures} pictures but no class folders.',
+    'Make one subfolder per class and move the pictures there: the name of the folder is the label.',
+  ],
+  one_class: [
+    400,
+    'All pictures belong to one class, {label}.',
+    'Add a second folder of pictures beside it; with nothing else at hand, a folder called other with pictures of anything else.',
+  ],
+  class_too_small: [
+    400,
+    'The class {label} has {different} different readable pictures; at least 3 are needed, one each to train, choose and test on.',
+    'Add pictures to it, or take its folder away.',
+  ],
+  nothing_readable: [400, 'Not one of {pictures} pictures can be read. The first, {path}: {reason}', 'Save them again as JPEG or PNG.'],
+  archive_unsafe: [
+    400,
+    'The archive is not opened: {problem}.',
+    'If you trust it, unpack it yourself and pass the folder; else ask for a clean copy.',
+  ],
+  archive_damaged: [400, 'The archive cannot be read: {problem}.', 'Download or pack it again.'],
+  dataset_not_found: [404, 'There is no dataset called {name}.', 'List datasets with plinth data list.'],
+  dataset_version_not_found: [
+    404,
+    'The dataset {name} has no version {version}; the newest is {newest}.',
+    'List versions with plinth data list.',
+  ],
+  dataset_name: [
+    400,
+    '"{name}" cannot be the name of a dataset.',
+    'Use letters, digits, dots, dashes and underscores, at most 100, starting with a letter or digit.',
+  ],
+  dataset_damaged: [
+    500,
+    'The record of dataset {name} version {version} on disk is not what was saved: {problem}.',
+    'Restore the home folder from a backup, or import the pictures again under another name.',
+  ],
+  sample_unknown: [404, 'There is no sample called {name}.', 'Choose one of: {names}.'],
+  sample_folder_taken: [409, '{path} holds something else already ({file}).', 'Choose a folder that is new or empty.'],
+  // ── artefact ──
+  artefact_missing: [404, 'There is no model file at {path} ({problem}).', 'Check the path, or list models with plinth models list.'],
+  artefact_cut_short: [
+    422,
+    'The model file ends too early, after {bytes} bytes.',
+    'Copy it again, or export it again with plinth models export.',
+  ],
+  artefact_newer: [
+    422,
+    'The model file has schema {schema}; this Plinth reads up to {known}.',
+    'Update Plinth with npm install plinth@latest, or export the model with the older version.',
+  ],
+  artefact_invalid: [
+    422,
+    'This is not a model file that Plinth can run: {problem}.',
+    'Use a file that plinth train or plinth models export wrote.',
+  ],
+  artefact_too_large: [413, 'The model file has {bytes} bytes; {limit} are the most.', 'Train with a smaller backbone.'],
+
+  // ── serving ──
+  golden_missing: [
+    422,
+    'The model {model} carries no golden predictions, so nothing shows that it answers as it did when it was made.',
+    'Train it again, or use a file that plinth train wrote.',
+  ],
+  golden_mismatch: [
+    422,
+    'The model {model} answers differently from when it was made: a probability is off by {difference}, allowed are {allowed}.',
+    'Copy or export the model file again. If it stays so, this machine computes differently: please report it with plinth doctor.',
+  ],
+  port_taken: [409, 'Port {port} on {host} is taken by another program.', 'Choose another with --port, or --port 0 for a free one.'],
+  port_refused: [
+    403,
+    'This user may not listen on port {port} of {host} ({problem}).',
+    'Choose a port above 1023 with --port, or --port 0 for a free one.',
+  ],
+  host_unknown: [
+    400,
+    'This machine has no address {host} to listen on ({problem}).',
+    'Use 127.0.0.1 for this machine alone or 0.0.0.0 for the network.',
+  ],
+  model_not_started: [500, 'The model {model} could not be started: {problem}.', 'Check memory with plinth doctor and try again.'],
+  model_crashed: [
+    503,
+    'The model stopped while it looked at this picture, twice.',
+    'Try another picture. If this one is harmless, please report it.',
+  ],
+  model_restarting: [503, 'The model stopped and is being started again.', 'Try again in {seconds} s.'],
+  prediction_timeout: [
+    504,
+    'There was no answer within {seconds} s; the model is being started again.',
+    'Try a smaller picture, or fewer requests at a time.',
+  ],
+  overloaded: [503, 'More requests are waiting than this server takes.', 'Try again in {seconds} s, or send fewer at a time.'],
+  server_closing: [503, 'The server is stopping.', 'Send the request again when it is back.'],
+  route_not_found: [404, 'There is nothing at this address.', 'Send pictures with POST /predict; GET / is a page to try it.'],
+  method_not_allowed: [405, 'This address does not take {method}.', 'Use {allowed}.'],
+  host_refused: [
+    403,
+    'This server answers only to its own name, and the request names another.',
+    'Use http://localhost or http://127.0.0.1 with the port.',
+  ],
+  origin_refused: [
+    403,
+    'A page of another site may not use this server.',
+    'Open the page of this server itself, or call it from a program.',
+  ],
+  token_required: [
+    401,
+    'This server wants a token.',
+    'Send the header Authorization: Bearer TOKEN; the token was printed when the server started.',
+  ],
+  body_missing: [
+    400,
+    'The request has no picture in it.',
+    'Send one with curl --data-binary @picture.jpg URL or curl -F image=@picture.jpg URL.',
+  ],
+  body_too_large: [413, 'The request is larger than {limit} bytes.', 'Send a smaller picture; a few megapixels are plenty.'],
+  body_encoded: [
+    415,
+    'The request is compressed ({encoding}), which is not taken here.',
+    'Send the picture as it is, without Content-Encoding.',
+  ],
+  multipart_invalid: [400, 'The form cannot be read: {problem}.', 'Send one picture with curl -F image=@picture.jpg URL.'],
+  request_invalid: [400, 'The request is not HTTP that this server understands.', 'Send pictures with curl or any HTTP library.'],
+  request_too_slow: [408, 'The request did not arrive in time.', 'Send it again, or send a smaller picture.'],
+  headers_too_large: [431, 'The headers of the request are too large.', 'Send fewer or shorter headers.'],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 
 export type FailureCode = keyof typeof failures
