@@ -6,8 +6,13 @@
 export const failures = {
   // ── command line ──
   usage: [400, '{problem}', 'Run plinth {command} --help.'],
-  unknown_command: [400, 'There is no command called {command}.', 'Run plinth --help for the list.'],
-  interrupted: [499, 'Stopped by Ctrl-C.', '{next}'],
+  unknown_command: [400, 'There is no command called {command}.{hint}', 'Run plinth --help for the list.'],
+  interrupted: [499, 'Stopped on request.', '{next}'],
+  node_too_old: [
+    500,
+    'Plinth needs Node {needed} or newer; this is Node {found}.',
+    'Install a current Node (nodejs.org, or: nvm install {needed}).',
+  ],
   internal: [500, 'Something in Plinth broke: {problem}', 'This is a bug. Please report it with the command and the text above.'],
 
   // ── engine ──
@@ -59,6 +64,40 @@ export const failures = {
   layers_invalid: [400, 'The layers do not make a model: {problem}.', 'See docs/engine-api.md.'],
   rows_invalid: [400, 'The rows do not fit the model: {problem}.', 'Pass one array of {expected} numbers a row.'],
   loss_unknown: [400, 'This model has no loss yet.', 'Pass { loss } in the options, or call fit first.'],
+
+  // ── backbones and their weights ──
+  torch_file_refused: [
+    400,
+    'Plinth does not open this PyTorch file: {problem}.',
+    'Save the weights alone, with torch.save(model.state_dict(), path), or as safetensors.',
+  ],
+  torch_file_malformed: [400, 'This is not a sound PyTorch file: {problem}.', 'Download or save it again; the file may be cut short.'],
+  backbone_unknown: [404, 'There is no backbone called {id}.', 'Choose one of: {known}.'],
+  image_size_unsupported: [
+    400,
+    '{id} cannot take pictures of {size} pixels.',
+    'Choose a multiple of {multiple} from {smallest} to {largest}.',
+  ],
+  weights_file_unreadable: [
+    400,
+    'The weights file {path} cannot be read: {problem}.',
+    'Check the path and the rights; the endings .safetensors, .pth, .pt and .bin are known.',
+  ],
+  weights_unsuitable: [
+    400,
+    'The file {path} does not hold weights of {id}: {problem}.',
+    'Give the weights of {id}, as timm or torchvision save them.',
+  ],
+  weights_unreachable: [
+    503,
+    'The weights of {id} are not on this machine and {url} could not be reached ({problem}).',
+    'Connect and try again, or download that address elsewhere and put the file at {path}. The backbone efficientnet-lite0 needs no download.',
+  ],
+  weights_corrupt: [
+    502,
+    'What came from {url} is not the expected file: {problem}.',
+    'Try again. If it stays so, the source has changed or something between alters it: get the file from elsewhere and put it at {path}.',
+  ],
 
   // ── evaluation ──
   evaluation_empty: [
@@ -125,6 +164,7 @@ export const failures = {
     'Add pictures to it, or take its folder away.',
   ],
   nothing_readable: [400, 'Not one of {pictures} pictures can be read. The first, {path}: {reason}', 'Save them again as JPEG or PNG.'],
+  file_unreadable: [400, 'The file cannot be read: {reason}.', 'Check the file and its rights, then import again.'],
   archive_unsafe: [
     400,
     'The archive is not opened: {problem}.',
