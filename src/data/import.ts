@@ -1,0 +1,184 @@
+/** From a folder or zip of somebody's pictures to a manifest: every file decoded once, copied by content, described, or named with the reason why not. */
+import { availableParallelism } from 'node:os'
+import { Failure } from '../failure.ts'
+import { decodePicture, pixelDigest } from '../images/decode.ts'
+import { formatOf } from '../images/format.ts'
+import type { Manifest, ManifestRow, Unreadable } from '../sdk/shapes.ts'
+import { joinGroups } from './groups.ts'
+import { type Layout, type Placed, readLayout } from './layout.ts'
+import { byCodePoint, checkStopped, type Ignored, openSource, type Source, type SourceFile, sha256 } from './source.ts'
+
+export type ImportOptions = {
+  /** Where the files go, named by their sha256. Nothing else is written. */
+  blobs: { put(bytes: Uint8Array): Promise<string> }
+  /** Pictures looked at so far, and all there are. */
+  onProgress?: (progress: { done: number; total: number }) => void
+  signal?: AbortSignal
+  /** Pictures for which this gives the same text stay on one side of every split; null = no group. Gets the path of the picture. */
+  groupOf?: (path: string) => string | null
+  /** `trainable` (the default) refuses what no classifier can be made of: one class, or a class with fewer than three different pictures. */
+  accept?: 'trainable' | 'anything'
+}
+
+/**
+ * `source`: a folder or a .zip. The same pictures under the same names give the same manifest, wherever they lie and in whatever order
+ * the disk lists them. Throws source_…, archive_…, no_pictures, no_classes, nothing_readable, one_class, class_too_small, interrupted.
+ */
+export async function importPictures(source: string, options: ImportOptions): Promise<Manifest> {
+  const opened = await openSource(source, options.signal)
+  try {
+    const candidates = await tellPictures(opened, options.signal)
+    const layout = readLayout(candidates, opened.folders)
+    refuseWithoutClasses(source, layout)
+    // a zip of a folder is the same dataset as the folder; a folder's paths are those its owner sees
+    const strip = opened.archive ? layout.wrapper.length : 0
+    const { rows, unreadable } = await readPictures(opened.files, layout.placed, strip, options)
+    const manifest = assemble(rows, unreadable, [...opened.ignored, ...layout.ignored], options.groupOf)
+    if (options.accept !== 'anything') refuseUntrainable(manifest, layout.placed)
+    return manifest
+  } finally {
+    await opened.close()
+  }
+}
+
+/** 32 hex digits over what matters for training: classes and rows. What was left out does not change a dataset. */
+export function manifestDigest(manifest: Manifest): string {
+  return sha256(canonical({ classes: manifest.classes, rows: manifest.rows })).slice(0, 32)
+}
+
+/** JSON with sorted keys and no spaces. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (value === null || typeof value !== 'object') return JSON.stringify(value)
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  return `{${entries.map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join(',')}}`
+}
+
+/** What was understood, in sentences to print. */
+export function describeImport({ classes, rows, unreadable, ignored, exactDuplicates, conflicts }: Manifest): string[] {
+  const number = (count: number, one: string, many = `${one}s`) => `${count.toLocaleString('en-US')} ${count === 1 ? one : many}`
+  const sides = [...new Set(rows.map(row => row.side))].filter(side => side !== null)
+  const copies = exactDuplicates.reduce((sum, group) => sum + group.length - 1, 0)
+  return [
+    `${number(rows.length, 'picture')} in ${number(classes.length, 'class', 'classes')}${sides.length > 0 ? `, in your own folders for ${sides.join(', ')}` : ', one folder per class'}`,
+    ...(unreadable.length > 0
+      ? [`${number(unreadable.length, 'file')} could not be read and ${unreadable.length === 1 ? 'is' : 'are'} left out`]
+      : []),
+    ...(copies > 0 ? [`${number(copies, 'exact copy', 'exact copies')} of other pictures, kept on one side of the split`] : []),
+    ...(conflicts.length > 0 ? [`${number(conflicts.length, 'picture')} with two different labels`] : []),
+    ...(ignored.length > 0 ? [`left out on purpose: ${number(ignored.length, 'file or folder', 'files and folders')}`] : []),
+  ]
+}
+
+// ── which files are pictures ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A file with such a name that is no picture is an error to report; any other file that is no picture is none of our business. */
+const pictureNames = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|dib|avif|heic|heif|svg|jxl|jp2|psd|dng|cr2|cr3|nef|arw|raf)$/i
+
+async function tellPictures(source: Source, signal: AbortSignal | undefined) {
+  const told: { path: string; picture: boolean }[] = []
+  for (const file of source.files) {
+    checkStopped(signal)
+    const picture = pictureNames.test(file.path) || (file.size > 0 && formatOf(await file.head().catch(() => Buffer.alloc(1))) !== null)
+    told.push({ path: file.path, picture })
+  }
+  return told
+}
+
+function refuseWithoutClasses(path: string, { placed, unlabelled }: Layout): void {
+  if (placed.length > 0) return
+  if (unlabelled > 0) throw new Failure('no_classes', { path, pictures: unlabelled })
+  throw new Failure('no_pictures', { path })
+}
+
+// ── reading them ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+type Read = { rows: ManifestRow[]; unreadable: Unreadable[] }
+
+async function readPictures(files: readonly SourceFile[], placed: readonly Placed[], strip: number, options: ImportOptions): Promise<Read> {
+  const rows: ManifestRow[] = []
+  const unreadable: Unreadable[] = []
+  let next = 0
+  let done = 0
+  let broken = false // another worker failed for good
+  const worker = async () => {
+    while (next < placed.length && !broken) {
+      checkStopped(options.signal)
+      const { index, label, side } = placed[next++]!
+      const file = files[index]!
+      const path = file.path.slice(strip)
+      try {
+        rows.push({ ...(await readPicture(file, options)), path, labels: [label], side })
+      } catch (error) {
+        const reason = pictureProblem(error)
+        if (reason === null) throw error
+        unreadable.push({ path, ...reason })
+      }
+      options.onProgress?.({ done: ++done, total: placed.length })
+    }
+  }
+  const parallel = Math.min(8, availableParallelism() + 2)
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: parallel }, () =>
+      worker().catch(error => {
+        broken = true
+        throw error
+      }),
+    ),
+  )
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+  rows.sort((a, b) => byCodePoint(a.path, b.path))
+  unreadable.sort((a, b) => byCodePoint(a.path, b.path))
+  return { rows, unreadable }
+}
+
+async function readPicture(file: SourceFile, { blobs }: ImportOptions) {
+  const bytes = await file.read()
+  const picture = await decodePicture(bytes, { formats: 'local' })
+  const content = await blobs.put(bytes)
+  return { content, pixels: pixelDigest(picture), group: null, width: picture.width, height: picture.height, flags: picture.flags }
+}
+
+/** What is wrong with one file is reported with it; what is wrong with the disk or with us ends the import. */
+function pictureProblem(error: unknown): { code: string; reason: string } | null {
+  if (!(error instanceof Failure)) return null
+  if (!error.code.startsWith('image_') && error.code !== 'file_unreadable') return null
+  return { code: error.code, reason: error.code === 'image_format' ? `${error.message} ${error.next}` : error.message }
+}
+
+// ── putting it together ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function assemble(rows: ManifestRow[], unreadable: Unreadable[], ignored: Ignored[], groupOf: ImportOptions['groupOf']): Manifest {
+  const classes = [...new Set(rows.flatMap(row => row.labels))].sort(byCodePoint)
+  const groups = joinGroups(
+    rows.map(row => {
+      const named = groupOf?.(row.path) ?? null
+      return [`pixels:${row.pixels.slice(0, 16)}`, ...(named === null ? [] : [`name:${named}`])]
+    }),
+  )
+  const copies = [...Map.groupBy(rows, row => row.pixels).values()].filter(group => group.length > 1)
+  const paths = (group: ManifestRow[]) => group.map(row => row.path)
+  return {
+    schema: 1,
+    classes,
+    rows: rows.map((row, index) => ({ ...row, group: groups[index]! })),
+    unreadable,
+    ignored: ignored.sort((a, b) => byCodePoint(a.path, b.path)),
+    exactDuplicates: copies.map(paths),
+    conflicts: copies.filter(group => new Set(group.map(row => row.labels.join('\n'))).size > 1).map(paths),
+  }
+}
+
+const smallestClass = 3
+function refuseUntrainable({ rows, classes, unreadable }: Manifest, placed: readonly Placed[]): void {
+  if (rows.length === 0) {
+    const { path, reason } = unreadable[0]!
+    throw new Failure('nothing_readable', { pictures: unreadable.length, path, reason })
+  }
+  const different = new Map(placed.map(({ label }) => [label, new Set<string>()]))
+  for (const row of rows) for (const label of row.labels) different.get(label)?.add(row.pixels)
+  if (different.size === 1) throw new Failure('one_class', { label: classes[0]! })
+  for (const [label, pictures] of different) {
+    if (pictures.size < smallestClass) throw new Failure('class_too_small', { label, different: pictures.size })
+  }
+}
