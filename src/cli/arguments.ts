@@ -16,7 +16,13 @@ export type OptionSpec =
   | (Described & { type: 'duration'; default?: number })
   /** With `default: true` the help shows, and the user types, `--no-<name>`. */
   | (Described & { type: 'boolean'; default?: boolean })
-export type ArgumentSpec = { summary: string; optional?: boolean /** Takes all that is left; only the last may. */; many?: boolean }
+export interface ArgumentSpec {
+  summary: string
+  choices?: readonly string[]
+  optional?: boolean
+  /** Takes all that is left; only the last may. */
+  many?: boolean
+}
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>
 export type ArgumentSpecs = Readonly<Record<string, ArgumentSpec>>
 
@@ -29,11 +35,12 @@ type Plain<O extends OptionSpec> = O extends { type: 'boolean' }
       ? string
       : number
 type OptionValue<O extends OptionSpec> = O extends { type: 'boolean' } | { default: string | number } ? Plain<O> : Plain<O> | undefined
+type Word<A extends ArgumentSpec> = A extends { choices: readonly (infer C)[] } ? C : string
 type ArgumentValue<A extends ArgumentSpec> = A extends { many: true }
-  ? string[]
+  ? Word<A>[]
   : A extends { optional: true }
-    ? string | undefined
-    : string
+    ? Word<A> | undefined
+    : Word<A>
 /** What a command's `run` is given: arguments and options in one object, `--image-size` as `imageSize`. */
 export type Values<A extends ArgumentSpecs, O extends OptionSpecs> = { readonly [K in keyof A]: ArgumentValue<A[K]> } & {
   readonly [K in keyof O & string as Camel<K>]: OptionValue<O[K]>
@@ -118,16 +125,13 @@ function placeArguments(command: string, specs: ArgumentSpecs, words: readonly s
   const values: AnyValues = {}
   let next = 0
   for (const [name, spec] of Object.entries(specs)) {
-    if (spec.many) {
-      values[name] = words.slice(next)
-      next = words.length
-      if (!spec.optional && !(values[name] as string[]).length) throw refuse(`${command} needs ${name.toUpperCase()}: ${spec.summary}.`)
-    } else {
-      const word = words[next++]
-      if (word === undefined && !spec.optional) throw refuse(`${command} needs ${name.toUpperCase()}: ${spec.summary}.`)
-      if (word === '') throw refuse(`${name.toUpperCase()} is empty.`)
-      values[name] = word
-    }
+    const word = name.toUpperCase()
+    const given = words.slice(next, spec.many ? undefined : next + 1)
+    next += given.length
+    if (given.length === 0 && !spec.optional) throw refuse(`${command} needs ${word}: ${spec.summary}.`)
+    if (given.includes('')) throw refuse(`${word} is empty.`)
+    for (const each of given) chosen(word, spec.choices, each, refuse)
+    values[camel(name)] = spec.many ? given : given[0]
   }
   if (next < words.length) throw refuse(`${command} does not know what to do with "${words[next]}".`)
   return values
@@ -141,9 +145,7 @@ function readValue(from: string, spec: OptionSpec, text: string, refuse: (proble
   }
   if (spec.type === 'string') {
     if (text === '') throw refuse(`${from} is empty.`)
-    if (spec.choices && !spec.choices.includes(text))
-      throw refuse(`${from} must be one of ${spec.choices.join(', ')}, not "${text}".${suggestion(text, spec.choices)}`)
-    return text
+    return chosen(from, spec.choices, text, refuse)
   }
   if (spec.type === 'duration') {
     const seconds = parseDuration(text)
@@ -156,6 +158,11 @@ function readValue(from: string, spec: OptionSpec, text: string, refuse: (proble
   const fits = Number.isFinite(number) && (spec.type === 'number' || Number.isSafeInteger(number)) && number >= minimum && number <= maximum
   if (!fits) throw refuse(`${from} must be ${kind}${range(spec.minimum, spec.maximum)}, not "${text}".`)
   return number
+}
+
+function chosen(from: string, choices: readonly string[] | undefined, text: string, refuse: (problem: string) => Failure): string {
+  if (!choices || choices.includes(text)) return text
+  throw refuse(`${from} must be one of ${choices.join(', ')}, not "${text}".${suggestion(text, choices)}`)
 }
 
 const range = (minimum?: number, maximum?: number) =>

@@ -9,17 +9,12 @@ export default defineCommand({
   bash   source <(plinth completion bash)
   zsh    source <(plinth completion zsh)
   fish   plinth completion fish | source`,
-  arguments: { shell: { summary: 'bash, zsh or fish' } },
+  arguments: { shell: { choices: ['bash', 'zsh', 'fish'], summary: 'bash, zsh or fish' } },
   examples: ['plinth completion bash > ~/.local/share/bash-completion/completions/plinth'],
   async run({ shell }, { out, result }) {
-    const write = Object.hasOwn(writers, shell) ? writers[shell as keyof typeof writers] : undefined
-    if (!write) {
-      const { Failure } = await import('../failure.ts')
-      throw new Failure('usage', { problem: `There is completion for bash, zsh and fish, not for "${shell}".`, command: 'completion' })
-    }
     const { groups } = await import('./commands.ts')
     const loaded = await Promise.all(groups.flatMap(group => Object.values(group.commands).map(load => load())))
-    const script = write(loaded.map(each => each.default))
+    const script = writers[shell](loaded.map(each => each.default))
     out(script)
     result({ shell, script })
   },
