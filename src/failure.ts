@@ -93,6 +93,11 @@ export const failures = {
     'The weights of {id} are not on this machine and {url} could not be reached ({problem}).',
     'Connect and try again, or download that address elsewhere and put the file at {path}. The backbone efficientnet-lite0 needs no download.',
   ],
+  weights_changed: [
+    409,
+    'The weights file {path} is not the one it should be: its sha256 is {found} instead of {expected}.',
+    'Delete it (Plinth then downloads it again), or put the right file there.',
+  ],
   weights_corrupt: [
     502,
     'What came from {url} is not the expected file: {problem}.',

@@ -1,0 +1,341 @@
+/**
+ * The endpoint: HTTP in front of one model host. Routed by hand on node:http, because that is the fastest and because a picture
+ * must be taken from any client as it comes: raw with any content type, or as a form.
+ */
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { version } from '../config.ts'
+import { Failure, type FailureCode } from '../failure.ts'
+import type { PredictAnswer } from '../sdk/index.ts'
+import { checkOrigin, checkToken, isLoopback, securityHeaders } from './guards.ts'
+import { createMetrics, type ServerStats } from './metrics.ts'
+import { type ModelHost, type ModelHostOptions, startModelHost } from './model-host.ts'
+import { loadPage } from './page.ts'
+import { type Held, pictureIn, readBody } from './requests.ts'
+
+export interface ServerOptions {
+  /** A model version of the registry, or a file with a name. */
+  model: { path: string; name: string; version?: number }
+  /** 0 for any free port. */
+  port: number
+  /** Address to listen on. Default 127.0.0.1; any address beyond loopback wants a token. */
+  host?: string
+  /** Default beyond loopback: $PLINTH_TOKEN, else one is made (see `RunningServer.token`). On loopback none, unless given. */
+  token?: string
+  /** Pictures to try on the page, as a rule the worst mistakes of the report. */
+  examples?: readonly Example[]
+  threads?: number
+  limits?: Partial<ServerLimits>
+  /** A line for the operator: crashes and restarts of the model. */
+  onNotice?(text: string): void
+}
+export interface Example {
+  /** The picture's file on this machine. */
+  path: string
+  /** What it is called on the page. */
+  title: string
+  label: string
+  predicted: string
+  probability: number
+}
+export interface ServerLimits extends Pick<ModelHostOptions, 'maxWaiting' | 'deadline' | 'patience' | 'memoryLimit'> {
+  /** Bytes of one request. */
+  request: number
+  /** Bytes of all requests that are being read or answered. */
+  together: number
+  /** Milliseconds for the headers and for a whole request. */
+  headers: number
+  body: number
+  connections: number
+  /** Milliseconds that `close` waits for requests under way. */
+  drain: number
+}
+const defaults: ServerLimits = {
+  request: 20 * 2 ** 20,
+  together: 256 * 2 ** 20,
+  headers: 10_000,
+  body: 30_000,
+  connections: 1024,
+  drain: 10_000,
+}
+
+export interface RunningServer {
+  /** Where it answers, without the token. */
+  url: string
+  port: number
+  /** The token that requests need, or null. */
+  token: string | null
+  /** Whether the token was made just now: print it once, nobody knows it yet. */
+  tokenIsNew: boolean
+  stats(): ServerStats
+  /** What the golden predictions said when the model was opened. */
+  golden: { pictures: number; largestDifference: number }
+  /** Takes no more requests, finishes those under way, ends the model host. */
+  close(): Promise<ServerStats>
+}
+
+/**
+ * Opens the model in a process of its own, has its golden predictions made again, and only then listens.
+ * throws golden_mismatch, golden_missing, model_not_started, artefact_*, port_taken, port_refused, host_unknown
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { port, host = '127.0.0.1', examples = [] } = options
+  const limits = { ...defaults, ...options.limits }
+  const { name, version: modelVersion, path } = options.model
+  const model = modelVersion === undefined ? name : `${name}@${modelVersion}`
+  const loopback = isLoopback(host)
+  const known = options.token ?? (loopback ? undefined : process.env['PLINTH_TOKEN'] || undefined)
+  const token = known ?? (loopback ? null : randomBytes(32).toString('base64url'))
+
+  const { threads, onNotice } = options
+  const { maxWaiting, deadline, patience, memoryLimit } = limits
+  const server = createServer({
+    maxHeaderSize: 16 * 1024,
+    headersTimeout: limits.headers,
+    requestTimeout: limits.body,
+    keepAliveTimeout: 15_000,
+    connectionsCheckingInterval: Math.min(1000, limits.headers, limits.body),
+    insecureHTTPParser: false,
+  })
+  server.maxConnections = limits.connections
+  const page = await loadPage()
+  // the port first: a program that is in the way should be found before seconds go into loading a model
+  const starting = (request: IncomingMessage, response: ServerResponse) =>
+    void refuse(request, response, new Failure('model_restarting', { seconds: 1 }))
+  server.on('request', starting)
+  const listening = await listen(server, port, host)
+  let modelHost: ModelHost
+  try {
+    modelHost = await startModelHost({ path, model, threads, maxWaiting, deadline, patience, memoryLimit, onNotice })
+  } catch (error) {
+    server.close()
+    server.closeAllConnections()
+    throw error
+  }
+  const metrics = createMetrics()
+  const held: Held = { bytes: 0 }
+  const thumbnails = new Map<number, Promise<Uint8Array>>()
+  let closing = false
+
+  /** The whole surface. `open` routes need no token: they say nothing about the model's pictures. */
+  const routes: Record<string, Route> = {
+    '/': { GET: (_, response) => send(response, 200, 'text/html; charset=utf-8', page.html, page.headers), open: true },
+    '/healthz': { GET: (_, response) => health(response), open: true },
+    '/version': { GET: (_, response) => json(response, 200, { plinth: version, model }), open: true },
+    '/model': { GET: (_, response) => json(response, 200, describe()) },
+    '/metrics': {
+      GET: (_, response) => send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', metrics.text(model, modelHost.state())),
+    },
+    '/predict': { POST: predict },
+    '/examples/*': { GET: showExample, POST: predictExample },
+  }
+
+  server.off('request', starting)
+  server.on('request', (request, response) => void handle(request, response))
+  server.on('checkContinue', (request, response) => void handle(request, response))
+  server.on('clientError', refuseConnection)
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = request.url?.split('?', 1)[0] ?? ''
+    const example = /^\/examples\/(\d{1,4})$/.exec(path)
+    const pattern = example ? '/examples/*' : path
+    const route = Object.hasOwn(routes, pattern) ? routes[pattern] : undefined
+    response.once('close', () => metrics.answered(route ? pattern : 'other', response.headersSent ? response.statusCode : 499))
+    try {
+      for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
+      if (closing) response.setHeader('connection', 'close')
+      checkOrigin(request, { loopback })
+      if (!route) throw new Failure('route_not_found')
+      const method = request.method === 'HEAD' ? 'GET' : request.method
+      const action = method === 'GET' || method === 'POST' ? route[method] : undefined
+      if (!action) {
+        const allowed = [route.GET && 'GET', route.POST && 'POST'].filter(Boolean).join(', ')
+        response.setHeader('allow', allowed)
+        throw new Failure('method_not_allowed', { method: request.method?.slice(0, 20) ?? '', allowed })
+      }
+      if (token && !route.open) checkToken(request, token)
+      await action(request, response, Number(example?.[1]))
+    } catch (error) {
+      await refuse(request, response, error instanceof Failure ? error : unexpected(error))
+    }
+  }
+
+  function health(response: ServerResponse): void {
+    const { ready } = modelHost.state()
+    json(response, ready && !closing ? 200 : 503, { ready: ready && !closing, model })
+  }
+  function describe() {
+    const { labels, threshold, backbone, imageSize, created, golden } = modelHost.model
+    const shown = examples.map(({ title, label, predicted, probability }) => ({ title, label, predicted, probability }))
+    return {
+      model,
+      plinth: version,
+      labels,
+      threshold,
+      backbone,
+      imageSize,
+      created,
+      golden,
+      limits: { bytes: limits.request },
+      examples: shown,
+    }
+  }
+
+  async function predict(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await readBody(request, response, limits, held)
+    await answer(await pictureIn(body, request.headers['content-type']), response)
+  }
+  async function answer(picture: Uint8Array, response: ServerResponse): Promise<void> {
+    const started = performance.now()
+    const gone = new AbortController()
+    response.once('close', () => gone.abort())
+    const { prediction, batch } = await modelHost.predict(picture, gone.signal)
+    const milliseconds = performance.now() - started
+    metrics.predicted(milliseconds, batch)
+    json(response, 200, {
+      ...prediction,
+      model,
+      milliseconds: Math.max(0.01, Math.round(milliseconds * 100) / 100),
+    } satisfies PredictAnswer)
+  }
+
+  /** The worst mistakes are shown from a copy made small; predicted is the original, as in the report. */
+  async function showExample(_: IncomingMessage, response: ServerResponse, index: number): Promise<void> {
+    const path = exampleAt(index).path
+    const thumbnail = thumbnails.get(index) ?? readFile(path).then(bytes => modelHost.thumbnail(bytes, 512))
+    thumbnails.set(index, thumbnail)
+    thumbnail.catch(() => thumbnails.delete(index))
+    send(response, 200, 'image/webp', await thumbnail)
+  }
+  async function predictExample(_: IncomingMessage, response: ServerResponse, index: number): Promise<void> {
+    await answer(await readFile(exampleAt(index).path), response)
+  }
+  function exampleAt(index: number): Example {
+    const example = examples[index]
+    if (!example) throw new Failure('route_not_found')
+    return example
+  }
+
+  function unexpected(error: unknown): Failure {
+    onNotice?.(`A request failed unexpectedly: ${error instanceof Error ? (error.stack ?? error.message) : error}`)
+    return new Failure('internal', { problem: 'the server log says what' })
+  }
+
+  return {
+    url: `http://${urlHost(host)}:${listening.port}`,
+    port: listening.port,
+    token,
+    tokenIsNew: known === undefined && token !== null,
+    stats: metrics.stats,
+    golden: modelHost.model.golden,
+    async close() {
+      if (!closing) {
+        closing = true
+        const drained = new Promise<void>(resolve => server.close(() => resolve()))
+        // a connection kept alive falls idle when its last answer is out
+        const idle = setInterval(() => server.closeIdleConnections(), 20)
+        const limit = setTimeout(() => server.closeAllConnections(), limits.drain)
+        await drained
+        clearTimeout(limit)
+        clearInterval(idle)
+        await modelHost.close()
+      }
+      return metrics.stats()
+    },
+  }
+}
+
+interface Route {
+  GET?: Action
+  POST?: Action
+  open?: boolean
+}
+type Action = (request: IncomingMessage, response: ServerResponse, index: number) => void | Promise<void>
+
+// ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function send(
+  response: ServerResponse,
+  status: number,
+  type: string,
+  body: string | Uint8Array,
+  headers: Record<string, string> = {},
+): void {
+  if (response.headersSent || response.destroyed) return
+  const bytes = typeof body === 'string' ? Buffer.from(body) : body
+  response.writeHead(status, { 'content-type': type, 'content-length': bytes.length, ...headers })
+  response.end(bytes)
+}
+const json = (response: ServerResponse, status: number, value: unknown) =>
+  send(response, status, 'application/json; charset=utf-8', JSON.stringify(value))
+
+/** What is still coming of a refused request is read and thrown away for a moment, so that the sender gets to see the answer. */
+const LINGER = { bytes: 64 * 2 ** 20, milliseconds: 2000 }
+
+async function refuse(request: IncomingMessage, response: ServerResponse, failure: Failure): Promise<void> {
+  if (response.headersSent || response.destroyed) return
+  const body = Buffer.from(JSON.stringify({ error: failure }))
+  const seconds = failure.details['seconds']
+  if (failure.status === 503 && seconds) response.setHeader('retry-after', String(seconds))
+  if (failure.status === 401) response.setHeader('www-authenticate', 'Bearer')
+  if (!request.complete) response.setHeader('connection', 'close')
+  response.writeHead(failure.status, { 'content-type': 'application/json; charset=utf-8', 'content-length': body.length })
+  response.write(body)
+  if (!request.complete) await discardRest(request)
+  response.end()
+}
+
+function discardRest(request: IncomingMessage): Promise<void> {
+  return new Promise(resolve => {
+    let bytes = 0
+    const limit = setTimeout(resolve, LINGER.milliseconds)
+    const done = () => {
+      clearTimeout(limit)
+      resolve()
+    }
+    request.on('data', (part: Buffer) => {
+      bytes += part.length
+      if (bytes > LINGER.bytes) done()
+    })
+    request.once('end', done).once('close', done).once('error', done)
+    request.resume()
+  })
+}
+
+/** What is not HTTP, came too slowly or has too long headers never reaches a route. */
+function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const codes: Record<string, FailureCode> = { ERR_HTTP_REQUEST_TIMEOUT: 'request_too_slow', HPE_HEADER_OVERFLOW: 'headers_too_large' }
+  const failure = new Failure(codes[error.code ?? ''] ?? 'request_invalid')
+  const body = JSON.stringify({ error: failure })
+  const reason = { 400: 'Bad Request', 408: 'Request Timeout', 431: 'Request Header Fields Too Large' }[failure.status] ?? 'Error'
+  const headers = {
+    ...securityHeaders,
+    'content-type': 'application/json; charset=utf-8',
+    'content-length': Buffer.byteLength(body),
+    connection: 'close',
+  }
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+  socket.end(`HTTP/1.1 ${failure.status} ${reason}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
+}
+
+// ── listening ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function listen(server: Server, port: number, host: string): Promise<AddressInfo> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(listenFailure(error, port, host)))
+    server.listen({ port, host }, () => resolve(server.address() as AddressInfo))
+  })
+}
+function listenFailure(error: NodeJS.ErrnoException, port: number, host: string): Error {
+  const problem = error.code ?? error.message
+  if (error.code === 'EADDRINUSE') return new Failure('port_taken', { port, host }, { cause: error })
+  if (error.code === 'EACCES') return new Failure('port_refused', { port, host, problem }, { cause: error })
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND' || error.code === 'EAI_AGAIN')
+    return new Failure('host_unknown', { host, problem }, { cause: error })
+  return error
+}
+/** What to type into a browser for an address that was listened on. */
+const urlHost = (host: string) => (host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host)

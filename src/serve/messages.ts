@@ -1,0 +1,29 @@
+/** What the gateway and a model host say to each other over the host's channel. Plain data; pictures travel as bytes. */
+import type { FailureCode, FailureDetails } from '../failure.ts'
+import type { Prediction } from '../sdk/index.ts'
+
+export type ToHost =
+  | { kind: 'open'; path: string; model: string; threads: number }
+  | { kind: 'predict'; id: number; picture: Uint8Array }
+  /** A picture made small for a page, written anew so that nothing of the original's bytes reaches a browser. */
+  | { kind: 'thumbnail'; id: number; picture: Uint8Array; side: number }
+
+export type FromHost =
+  | { kind: 'ready'; model: OpenedModel }
+  | { kind: 'refused'; failure: SentFailure }
+  | { kind: 'answer'; id: number; prediction: Prediction; batch: number }
+  | { kind: 'picture'; id: number; bytes: Uint8Array }
+  | { kind: 'failed'; id: number; failure: SentFailure }
+
+export interface OpenedModel {
+  labels: string[]
+  threshold: number
+  backbone: string
+  imageSize: number
+  created: string
+  golden: { pictures: number; largestDifference: number }
+}
+export interface SentFailure {
+  code: FailureCode
+  details: FailureDetails
+}

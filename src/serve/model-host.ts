@@ -1,0 +1,283 @@
+/**
+ * The gateway's side of a model host: starts the process, hands it pictures, takes answers, and starts it again when it crashes,
+ * hangs or eats too much memory. At most `AHEAD` pictures are with the host; the others wait here, where they can be counted,
+ * given up and refused.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { availableParallelism, totalmem } from 'node:os'
+import { Failure } from '../failure.ts'
+import type { Prediction } from '../sdk/index.ts'
+import type { FromHost, OpenedModel, SentFailure, ToHost } from './messages.ts'
+
+export interface ModelHostOptions {
+  path: string
+  /** What the model is called in answers, `name@3`. */
+  model: string
+  threads?: number
+  /** Requests that may wait; more are refused. */
+  maxWaiting?: number
+  /** Milliseconds from the arrival of a request to its answer. */
+  deadline?: number
+  /** Milliseconds without any answer while pictures are with the host, after which it is taken to hang. */
+  patience?: number
+  /** Bytes of resident memory above which the host is ended (watched on Linux). */
+  memoryLimit?: number
+  /** A line for the operator: crashes and restarts. */
+  onNotice?(text: string): void
+}
+export interface ModelHost {
+  readonly model: OpenedModel
+  predict(picture: Uint8Array, signal?: AbortSignal): Promise<{ prediction: Prediction; batch: number }>
+  thumbnail(picture: Uint8Array, side: number): Promise<Uint8Array>
+  state(): { ready: boolean; waiting: number; running: number; restarts: number; pid: number | undefined }
+  close(): Promise<void>
+}
+
+/** Two batches: one in the network, one being decoded. */
+const AHEAD = 16
+/** Milliseconds for opening the model and its golden predictions. */
+const START_LIMIT = 60_000
+const MAX_PAUSE = 30_000
+const MEMORY_CHECK = 200
+
+interface Job {
+  id: number
+  message: ToHost
+  /** Times it was with a host that went down. */
+  downs: number
+  timer: NodeJS.Timeout
+  /** Nobody waits for it any more. */
+  done: boolean
+  resolve(answer: Extract<FromHost, { kind: 'answer' | 'picture' }>): void
+  reject(failure: Failure): void
+}
+
+/** throws what the artefact throws, golden_missing, golden_mismatch, model_not_started */
+export async function startModelHost(options: ModelHostOptions): Promise<ModelHost> {
+  const { maxWaiting = 64, deadline = 30_000, patience = 15_000, onNotice = () => {} } = options
+  const memoryLimit = options.memoryLimit ?? Math.min(4 * 2 ** 30, totalmem() * 0.8)
+  const waiting: Job[] = []
+  const running = new Map<number, Job>()
+  let opened = await openHost(options)
+  let ready = true
+  let closed = false
+  let restarts = 0
+  /** Crashes since the last answer. */
+  let crashes = 0
+  let resumesAt = 0
+  let nextId = 1
+  let watchdog: NodeJS.Timeout | undefined
+  let restart: NodeJS.Timeout | undefined
+  let millisecondsEach = 100
+  let lastAnswer = 0
+
+  attach(opened.child)
+
+  function attach(child: ChildProcess): void {
+    child.on('message', (message: FromHost) => settle(message))
+    child.once('exit', (code, signal) => down(child, signal ?? `exit code ${code}`))
+  }
+
+  function submit(message: (id: number) => ToHost, signal?: AbortSignal): Promise<Extract<FromHost, { kind: 'answer' | 'picture' }>> {
+    if (closed) return Promise.reject(new Failure('server_closing'))
+    if (!ready && resumesAt > Date.now())
+      return Promise.reject(new Failure('model_restarting', { seconds: Math.max(1, Math.ceil((resumesAt - Date.now()) / 1000)) }))
+    if (waiting.length >= maxWaiting) {
+      const seconds = Math.max(1, Math.ceil((waiting.length * millisecondsEach) / 1000))
+      return Promise.reject(new Failure('overloaded', { seconds }))
+    }
+    return new Promise((resolve, reject) => {
+      const id = nextId++
+      const timer = setTimeout(() => giveUp(job, new Failure('prediction_timeout', { seconds: deadline / 1000 })), deadline)
+      const job: Job = { id, message: message(id), downs: 0, timer, done: false, resolve, reject }
+      signal?.addEventListener('abort', () => giveUp(job, new Failure('request_invalid')), { once: true })
+      waiting.push(job)
+      dispatch()
+    })
+  }
+
+  /** The host is not told: what it has begun it ends, and its answer finds nobody. */
+  function giveUp(job: Job, failure: Failure): void {
+    const at = waiting.indexOf(job)
+    if (at >= 0) waiting.splice(at, 1)
+    finish(job).reject(failure)
+  }
+  function finish(job: Job): Job {
+    clearTimeout(job.timer)
+    job.done = true
+    return job
+  }
+
+  function dispatch(): void {
+    while (ready && waiting.length && running.size < AHEAD) {
+      // whoever was there when a host went down goes alone: if it is the reason, it takes nobody with it again
+      const alone = waiting[0]!.downs > 0 || [...running.values()].some(job => job.downs > 0)
+      if (alone && running.size > 0) return
+      const job = waiting.shift()!
+      if (running.size === 0) {
+        lastAnswer = Date.now()
+        watch()
+      }
+      running.set(job.id, job)
+      opened.child.send(job.message, error => {
+        if (error) opened.child.kill('SIGKILL') // the channel is gone; `exit` puts the work back
+      })
+    }
+  }
+
+  function settle(message: FromHost): void {
+    if (message.kind === 'ready' || message.kind === 'refused') return // `openHost` takes these
+    const job = running.get(message.id)
+    if (!job) return
+    running.delete(message.id)
+    crashes = 0
+    const now = Date.now()
+    millisecondsEach += (now - lastAnswer - millisecondsEach) * 0.1
+    lastAnswer = now
+    finish(job)
+    if (message.kind === 'failed') job.reject(received(message.failure))
+    else job.resolve(message)
+    watch()
+    dispatch()
+  }
+
+  function watch(): void {
+    clearTimeout(watchdog)
+    if (running.size === 0) return
+    watchdog = setTimeout(() => {
+      onNotice(`The model has not answered for ${patience / 1000} s; it is ended and started again.`)
+      opened.child.kill('SIGKILL')
+    }, patience)
+  }
+
+  function down(child: ChildProcess, reason: string): void {
+    if (closed || child !== opened.child) return
+    ready = false
+    clearTimeout(watchdog)
+    crashes++
+    const pause = crashes === 1 ? 0 : Math.min(MAX_PAUSE, 250 * 2 ** crashes)
+    onNotice(`The model host ended (${reason}); starting it again${pause ? ` in ${pause / 1000} s` : ''}.${opened.lastWords()}`)
+    const suspects = [...running.values()].filter(job => !job.done)
+    running.clear()
+    for (const job of suspects.reverse()) {
+      if (++job.downs < 2) waiting.unshift(job)
+      else finish(job).reject(new Failure('model_crashed'))
+    }
+    resumesAt = Date.now() + pause
+    if (pause) refuseWaiting(new Failure('model_restarting', { seconds: Math.ceil(pause / 1000) }))
+    restart = setTimeout(again, pause)
+  }
+  function refuseWaiting(failure: Failure): void {
+    for (const job of waiting.splice(0)) finish(job).reject(failure)
+  }
+
+  async function again(): Promise<void> {
+    try {
+      const next = await openHost(options)
+      if (closed) return void next.child.kill('SIGKILL')
+      opened = next
+      attach(next.child)
+      ready = true
+      restarts++
+      onNotice('The model answers again.')
+      dispatch()
+    } catch (error) {
+      if (closed) return
+      crashes++
+      const pause = Math.min(MAX_PAUSE, 250 * 2 ** crashes)
+      resumesAt = Date.now() + pause
+      onNotice(`The model did not start (${error instanceof Error ? error.message : error}); next try in ${pause / 1000} s.`)
+      refuseWaiting(new Failure('model_restarting', { seconds: Math.ceil(pause / 1000) }))
+      restart = setTimeout(again, pause)
+    }
+  }
+
+  const memory = setInterval(async () => {
+    if (running.size === 0) return
+    const { child } = opened
+    const bytes = await residentBytes(child.pid)
+    if (bytes > memoryLimit && child.exitCode === null) {
+      onNotice(`The model host holds ${Math.round(bytes / 2 ** 20)} MiB, more than ${Math.round(memoryLimit / 2 ** 20)}; it is ended.`)
+      child.kill('SIGKILL')
+    }
+  }, MEMORY_CHECK)
+  memory.unref()
+
+  return {
+    get model() {
+      return opened.model
+    },
+    async predict(picture, signal) {
+      const answer = await submit(id => ({ kind: 'predict', id, picture }), signal)
+      if (answer.kind !== 'answer') throw new Failure('internal', { problem: 'the model host mixed up its answers' })
+      return answer
+    },
+    async thumbnail(picture, side) {
+      const answer = await submit(id => ({ kind: 'thumbnail', id, picture, side }))
+      if (answer.kind !== 'picture') throw new Failure('internal', { problem: 'the model host mixed up its answers' })
+      return answer.bytes
+    },
+    state: () => ({ ready, waiting: waiting.length, running: running.size, restarts, pid: opened.child.pid }),
+    async close() {
+      closed = true
+      clearInterval(memory)
+      clearTimeout(restart)
+      clearTimeout(watchdog)
+      for (const job of running.values()) finish(job).reject(new Failure('server_closing'))
+      refuseWaiting(new Failure('server_closing'))
+      const { child } = opened
+      if (child.exitCode !== null || child.signalCode !== null) return
+      const gone = new Promise(resolve => child.once('exit', resolve))
+      child.kill('SIGKILL') // it holds nothing that would have to be written
+      await gone
+    },
+  }
+}
+
+interface OpenedHost {
+  child: ChildProcess
+  model: OpenedModel
+  /** The end of what it wrote to its standard error, for the operator. */
+  lastWords(): string
+}
+
+async function openHost({ path, model, threads = availableParallelism() }: ModelHostOptions): Promise<OpenedHost> {
+  const { PLINTH_TOKEN: _, ...env } = process.env // not this process's business
+  // beside this file and with its ending: .ts in the repository, .js in the package
+  const program = new URL(import.meta.url.replace(/[^/]*(\.\w+)$/, 'host$1'))
+  const child = fork(program, { serialization: 'advanced', execArgv: [], env, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  let words = ''
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => (words = (words + text).slice(-2000)))
+  const lastWords = () => (words.trim() ? `\n${words.trim()}` : '')
+
+  try {
+    const opened = await new Promise<OpenedModel>((resolve, reject) => {
+      const limit = setTimeout(() => reject(notStarted(model, `no answer for ${START_LIMIT / 1000} s`)), START_LIMIT)
+      child.once('message', (message: FromHost) => {
+        clearTimeout(limit)
+        if (message.kind === 'ready') resolve(message.model)
+        else reject(message.kind === 'refused' ? received(message.failure) : notStarted(model, 'it answered before it was asked'))
+      })
+      child.once('error', error => reject(notStarted(model, error.message)))
+      child.once('exit', (code, signal) => {
+        clearTimeout(limit)
+        reject(notStarted(model, `its process ended with ${signal ?? `code ${code}`}${lastWords()}`))
+      })
+      child.send({ kind: 'open', path, model, threads } satisfies ToHost, error => error && reject(notStarted(model, error.message)))
+    })
+    return { child, model: opened, lastWords }
+  } catch (error) {
+    child.kill('SIGKILL')
+    throw error
+  }
+}
+
+const notStarted = (model: string, problem: string) => new Failure('model_not_started', { model, problem })
+const received = ({ code, details }: SentFailure) => new Failure(code, details)
+
+async function residentBytes(pid: number | undefined): Promise<number> {
+  if (process.platform !== 'linux' || !pid) return 0
+  const statm = await readFile(`/proc/${pid}/statm`, 'utf8').catch(() => '0 0')
+  return Number(statm.split(' ')[1]) * 4096
+}
