@@ -1,5 +1,4 @@
-/** Heavier programs that tests use where they are installed, and the reason to print where they are not. */
-
+/** Heavier programs and data that tests use where they are installed: `npm run peers` installs them; a test that misses one skips and says so. */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -22,4 +21,10 @@ export function peersFolder(): string {
 export function chromium(): string | null {
   const candidates = [process.env['PLINTH_CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
   return candidates.find(path => path && existsSync(path)) ?? null
+}
+
+/** The folder of Debian's dataset-fashion-mnist (four .gz files); null where it is not installed. */
+export function fashionMnist(): string | null {
+  const folder = '/usr/share/datasets/fashion-mnist'
+  return existsSync(folder) ? folder : null
 }
