@@ -165,7 +165,7 @@ export const failures = {
   ],
   class_too_small: [
     400,
-    'The class {label} has {different} different readable pictures; at least 3 are needed, one each to train, choose and test on.',
+    'Of the class {label}, {different} different pictures could be read; at least 3 are needed, one each to train, choose and test on.',
     'Add pictures to it, or take its folder away.',
   ],
   nothing_readable: [400, 'Not one of {pictures} pictures can be read. The first, {path}: {reason}', 'Save them again as JPEG or PNG.'],
@@ -181,11 +181,6 @@ export const failures = {
     404,
     'The dataset {name} has no version {version}; the newest is {newest}.',
     'List versions with plinth data list.',
-  ],
-  dataset_name: [
-    400,
-    '"{name}" cannot be the name of a dataset.',
-    'Use letters, digits, dots, dashes and underscores, at most 100, starting with a letter or digit.',
   ],
   dataset_damaged: [
     500,
@@ -281,6 +276,59 @@ export const failures = {
   request_invalid: [400, 'The request is not HTTP that this server understands.', 'Send pictures with curl or any HTTP library.'],
   request_too_slow: [408, 'The request did not arrive in time.', 'Send it again, or send a smaller picture.'],
   headers_too_large: [431, 'The headers of the request are too large.', 'Send fewer or shorter headers.'],
+
+  // ── home ──
+  disk_full: [
+    507,
+    'The disk is full: {path} could not be written. What was there before is unharmed.',
+    'Free some space (plinth gc shows what Plinth can spare) and run the same command again.',
+  ],
+  read_only: [403, '{path} is on a disk that cannot be written to.', 'Set PLINTH_HOME to a folder on a writable disk.'],
+  not_permitted: [403, 'You may not write {path}.', 'Give yourself the right to, or set PLINTH_HOME to a folder of your own.'],
+  path_in_the_way: [409, 'There is something at {path} already.', 'Choose another path, or move what is there.'],
+  storage: [500, '{path} could not be read or written: {problem}.', 'Check the disk and run the same command again.'],
+  blob_missing: [404, 'The stored file {digest} is not there.', 'Import the pictures again; the same folder gives the same version.'],
+  home_damaged: [
+    500,
+    '{path} does not hold what Plinth wrote there.',
+    'Restore the home folder from a backup, or set PLINTH_HOME to a new one.',
+  ],
+  home_too_new: [
+    409,
+    'The home {path} was written by a newer Plinth (format {found}; this one knows {known}).',
+    'Update Plinth, or set PLINTH_HOME to another folder.',
+  ],
+  name_invalid: [
+    400,
+    '"{name}" cannot be the name of a {kind}.',
+    'Use letters, digits, dots, dashes and underscores, at most 100, starting with a letter or digit.',
+  ],
+  version_invalid: [400, '"{reference}" does not name a version.', 'Write name@3, with a whole number from 1.'],
+
+  // ── runs and models ──
+  run_not_found: [404, 'No run has the id {run}.', 'List runs with plinth runs list.'],
+  run_ambiguous: [400, '{count} runs begin with {run}.', 'Give more letters of the id; plinth runs list shows them.'],
+  run_busy: [409, 'Run {run} is at work in process {pid}.', 'Wait for it, or stop it with Ctrl-C in its terminal.'],
+  model_not_found: [404, 'There is no model {model}.', 'List models with plinth models list.'],
+  model_exists: [409, 'There is a model called {name} already.', 'Choose another name.'],
+
+  // ── training and evaluation ──
+  training_died: [
+    500,
+    'The training process ended without a word ({how}). What it had reached is on disk.',
+    'Go on with: plinth train --resume {run}',
+  ],
+  training_done: [
+    409,
+    'Run {run} has finished; there is nothing to go on with.',
+    'Train again with plinth train --from {model}, or serve it with plinth serve {model}.',
+  ],
+  classes_unknown: [
+    400,
+    'The pictures have classes that the model does not know: {strangers}. It knows: {labels}.',
+    "Rename the folders to the model's labels, or leave those classes out.",
+  ],
+  predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 
 export type FailureCode = keyof typeof failures
