@@ -39,7 +39,7 @@ const AHEAD = 16
 /** Milliseconds for opening the model and its golden predictions. */
 const START_LIMIT = 60_000
 const MAX_PAUSE = 30_000
-const MEMORY_CHECK = 200
+const MEMORY_CHECK = 100
 
 interface Job {
   id: number
@@ -56,7 +56,6 @@ interface Job {
 /** throws what the artefact throws, golden_missing, golden_mismatch, model_not_started */
 export async function startModelHost(options: ModelHostOptions): Promise<ModelHost> {
   const { maxWaiting = 64, deadline = 30_000, patience = 15_000, onNotice = () => {} } = options
-  const memoryLimit = options.memoryLimit ?? Math.min(4 * 2 ** 30, totalmem() * 0.8)
   const waiting: Job[] = []
   const running = new Map<number, Job>()
   let opened = await openHost(options)
@@ -193,17 +192,6 @@ export async function startModelHost(options: ModelHostOptions): Promise<ModelHo
     }
   }
 
-  const memory = setInterval(async () => {
-    if (running.size === 0) return
-    const { child } = opened
-    const bytes = await residentBytes(child.pid)
-    if (bytes > memoryLimit && child.exitCode === null) {
-      onNotice(`The model host holds ${Math.round(bytes / 2 ** 20)} MiB, more than ${Math.round(memoryLimit / 2 ** 20)}; it is ended.`)
-      child.kill('SIGKILL')
-    }
-  }, MEMORY_CHECK)
-  memory.unref()
-
   return {
     get model() {
       return opened.model
@@ -221,7 +209,6 @@ export async function startModelHost(options: ModelHostOptions): Promise<ModelHo
     state: () => ({ ready, waiting: waiting.length, running: running.size, restarts, pid: opened.child.pid }),
     async close() {
       closed = true
-      clearInterval(memory)
       clearTimeout(restart)
       clearTimeout(watchdog)
       for (const job of running.values()) finish(job).reject(new Failure('server_closing'))
@@ -242,42 +229,53 @@ interface OpenedHost {
   lastWords(): string
 }
 
-async function openHost({ path, model, threads = availableParallelism() }: ModelHostOptions): Promise<OpenedHost> {
+async function openHost(options: ModelHostOptions): Promise<OpenedHost> {
+  const { path, model, threads = availableParallelism(), memoryLimit = Math.min(4 * 2 ** 30, totalmem() * 0.8) } = options
   const { PLINTH_TOKEN: _, ...env } = process.env // not this process's business
   // beside this file and with its ending: .ts in the repository, .js in the package
   const program = new URL(import.meta.url.replace(/[^/]*(\.\w+)$/, 'host$1'))
   const child = fork(program, { serialization: 'advanced', execArgv: [], env, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   let words = ''
   child.stderr!.setEncoding('utf8').on('data', (text: string) => (words = (words + text).slice(-2000)))
-  const lastWords = () => (words.trim() ? `\n${words.trim()}` : '')
+  const tooLarge = watchMemory(child, memoryLimit)
+  const lastWords = () => (tooLarge() ? `: ${tooLarge()}` : words.trim() ? `:\n${words.trim()}` : '')
 
+  let limit: NodeJS.Timeout | undefined
   try {
     const opened = await new Promise<OpenedModel>((resolve, reject) => {
-      const limit = setTimeout(() => reject(notStarted(model, `no answer for ${START_LIMIT / 1000} s`)), START_LIMIT)
+      limit = setTimeout(() => reject(notStarted(model, `no answer for ${START_LIMIT / 1000} s`)), START_LIMIT)
       child.once('message', (message: FromHost) => {
-        clearTimeout(limit)
         if (message.kind === 'ready') resolve(message.model)
         else reject(message.kind === 'refused' ? received(message.failure) : notStarted(model, 'it answered before it was asked'))
       })
       child.once('error', error => reject(notStarted(model, error.message)))
-      child.once('exit', (code, signal) => {
-        clearTimeout(limit)
-        reject(notStarted(model, `its process ended with ${signal ?? `code ${code}`}${lastWords()}`))
-      })
+      child.once('exit', (code, signal) => reject(notStarted(model, `its process ended with ${signal ?? `code ${code}`}${lastWords()}`)))
       child.send({ kind: 'open', path, model, threads } satisfies ToHost, error => error && reject(notStarted(model, error.message)))
     })
     return { child, model: opened, lastWords }
   } catch (error) {
     child.kill('SIGKILL')
     throw error
+  } finally {
+    clearTimeout(limit)
   }
 }
 
 const notStarted = (model: string, problem: string) => new Failure('model_not_started', { model, problem })
 const received = ({ code, details }: SentFailure) => new Failure(code, details)
 
-async function residentBytes(pid: number | undefined): Promise<number> {
-  if (process.platform !== 'linux' || !pid) return 0
-  const statm = await readFile(`/proc/${pid}/statm`, 'utf8').catch(() => '0 0')
-  return Number(statm.split(' ')[1]) * 4096
+/** Ends the process when it holds more than `limit` bytes. What comes back says so, or nothing as long as it has not happened. */
+function watchMemory(child: ChildProcess, limit: number): () => string {
+  let verdict = ''
+  if (process.platform !== 'linux') return () => verdict // elsewhere the system's own limits have to do
+  const timer = setInterval(async () => {
+    const statm = await readFile(`/proc/${child.pid}/statm`, 'utf8').catch(() => '0 0')
+    const bytes = Number(statm.split(' ')[1]) * 4096 // pages
+    if (bytes <= limit || child.exitCode !== null || child.signalCode !== null) return
+    verdict = `it held ${Math.round(bytes / 2 ** 20)} MiB; ${Math.round(limit / 2 ** 20)} are allowed`
+    child.kill('SIGKILL')
+  }, MEMORY_CHECK)
+  timer.unref()
+  child.once('exit', () => clearInterval(timer))
+  return () => verdict
 }
