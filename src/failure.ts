@@ -13,7 +13,11 @@ export const failures = {
     'Plinth needs Node {needed} or newer; this is Node {found}.',
     'Install a current Node (nodejs.org, or: nvm install {needed}).',
   ],
-  internal: [500, 'Something in Plinth broke: {problem}', 'This is a bug. Please report it with the command and the text above.'],
+  internal: [
+    500,
+    'Something in Plinth broke: {problem}',
+    'This is a bug. Please report it with the command; PLINTH_DEBUG=1 in front of it prints where it broke.',
+  ],
 
   // ── engine ──
   shape_mismatch: [400, 'Shapes do not fit in {operation}: {a} and {b}.', 'Check the shapes of what you pass in.'],

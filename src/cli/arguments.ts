@@ -1,5 +1,4 @@
 /** From the words of a command line to typed values, refusing with a sentence what does not fit. */
-import { existsSync } from 'node:fs'
 import { Failure } from '../failure.ts'
 
 interface Described {
@@ -97,7 +96,10 @@ export function parseArguments(
     const negated = flag.startsWith('--no-') && optionSpecs[flag.slice(5)]?.type === 'boolean'
     const name = flag.startsWith('--') ? flag.slice(negated ? 5 : 2) : ''
     const spec = Object.hasOwn(optionSpecs, name) ? optionSpecs[name] : undefined
-    if (!spec) throw refuse(`${command} has no option ${flag}.${suggestion(flag, optionFlags(optionSpecs))}`)
+    if (!spec)
+      throw refuse(
+        `${command} has no option ${flag}.${suggestion(flag, [...optionFlags(optionSpecs), ...Object.keys(optionSpecs).map(each => `--${each}`)])}`,
+      )
     const key = camel(name)
     if (key in values) throw refuse(`${flag} is given twice.`)
     if (spec.type === 'boolean') {
@@ -181,9 +183,6 @@ export function parseDuration(text: string): number | null {
   if (!parts || text === '') return null
   return Number(parts[1] ?? 0) * 3600 + Number(parts[2] ?? 0) * 60 + Number(parts[3] ?? 0)
 }
-
-/** An argument with a slash, or that exists, is a path; anything else is a name in the home. */
-export const isPath = (text: string): boolean => text.includes('/') || text.includes('\\') || existsSync(text)
 
 export const camel = (name: string): string => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
 

@@ -11,10 +11,8 @@ export default defineCommand({
   fish   plinth completion fish | source`,
   arguments: { shell: { choices: ['bash', 'zsh', 'fish'], summary: 'bash, zsh or fish' } },
   examples: ['plinth completion bash > ~/.local/share/bash-completion/completions/plinth'],
-  async run({ shell }, { out, result }) {
-    const { groups } = await import('./commands.ts')
-    const loaded = await Promise.all(groups.flatMap(group => Object.values(group.commands).map(load => load())))
-    const script = writers[shell](loaded.map(each => each.default))
+  async run({ shell }, { out, result, commands }) {
+    const script = writers[shell](await commands())
     out(script)
     result({ shell, script })
   },

@@ -11,12 +11,16 @@ import { createOutput, type Terminal } from './output.ts'
 export async function dispatch(words: readonly string[], terminal: Terminal = process, known: readonly Group[] = groups): Promise<number> {
   const { flags, rest } = takeCommonFlags(words)
   const interruption = new AbortController()
-  const output = createOutput(terminal, flags, interruption.signal)
+  const output = createOutput(terminal, flags, interruption.signal, () => readCommands(known))
   const stopListening = listenForSignals(interruption, output.note)
   stopWhenNobodyReads(terminal, interruption)
+  // what breaks in a callback, or in a promise nobody waits for, is told like any other error
+  const crashed = Promise.withResolvers<never>()
+  process.on('uncaughtException', crashed.reject)
   try {
-    const code = await runWords(rest, flags, output.context, known)
+    const code = await Promise.race([runWords(rest, flags, output.context, known), crashed.promise])
     output.finish()
+    await written(terminal.stdout)
     return code
   } catch (error) {
     const failure = asFailure(error)
@@ -26,6 +30,7 @@ export async function dispatch(words: readonly string[], terminal: Terminal = pr
     return exitCode(failure)
   } finally {
     stopListening()
+    process.off('uncaughtException', crashed.reject)
   }
 }
 
@@ -54,7 +59,7 @@ async function runWords(
         problem: `${found.noun} needs a verb: ${found.verbs.map(verb => verb.name.slice(found.noun.length + 1)).join(', ')}.`,
         command: found.noun,
       })
-    context.out(await helpForNoun(found.noun, found.verbs, bold))
+    context.out(helpForNoun(found.noun, found.verbs, bold))
     return 0
   }
   if (help) {
@@ -63,6 +68,11 @@ async function runWords(
   }
   const { command, rest } = found
   return (await command.run(parseArguments(command.name, command.arguments, command.options, rest), context)) ?? 0
+}
+
+async function readCommands(known: readonly Group[]): Promise<Command[]> {
+  const loaded = await Promise.all(known.flatMap(group => Object.values(group.commands).map(load => load())))
+  return loaded.map(each => each.default)
 }
 
 type Found = { command: Command; rest: string[] } | { noun: string; verbs: Command[] }
@@ -76,6 +86,7 @@ async function findCommand(words: readonly string[], known: readonly Group[]): P
   }
   const names = Object.keys(loads)
   const noun = words[0]!
+  if (noun.startsWith('-')) throw new Failure('unknown_command', { command: noun, hint: ' Options stand behind the command.' })
   const verbs = names.filter(name => name.startsWith(`${noun} `))
   if (verbs.length && (words[1] === undefined || words[1].startsWith('-')))
     return { noun, verbs: await Promise.all(verbs.map(async name => (await loads[name]!()).default)) }
@@ -112,6 +123,13 @@ function listenForSignals(interruption: AbortController, note: (text: string) =>
   return () => {
     for (const signal of signals) process.off(signal, onSignal)
   }
+}
+
+/** Everything said so far has left the process, or could not. */
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write('', error => (error && (error as NodeJS.ErrnoException).code !== 'EPIPE' ? reject(error) : resolve()))
+  })
 }
 
 /** `plinth runs list | head -1` closes our stdout: what follows is written to nobody, so the command is asked to stop, without a complaint. */

@@ -22,7 +22,7 @@ export async function helpForAll(groups: readonly Group[], bold: Bold): Promise<
   ].join('\n')
 }
 
-export async function helpForNoun(noun: string, commands: readonly Command[], bold: Bold): Promise<string> {
+export function helpForNoun(noun: string, commands: readonly Command[], bold: Bold): string {
   const width = Math.max(...commands.map(command => usageWords(command).length))
   return [bold(`plinth ${noun}`), ...commands.map(command => `  ${usageWords(command).padEnd(width)}  ${command.summary}`)].join('\n')
 }

@@ -1,6 +1,7 @@
 /** What a command may say, and where it goes: text for people, one JSON object for programs, progress beside both. */
 import { styleText } from 'node:util'
 import type { Failure } from '../failure.ts'
+import type { Command } from './command.ts'
 import { LiveLine, type Progress, startProgress } from './progress.ts'
 import { type Column, renderTable } from './table.ts'
 import { printable, toJson } from './text.ts'
@@ -20,6 +21,8 @@ export interface Context {
   style(format: Format, text: string): string
   /** Aborted by the first Ctrl-C or SIGTERM; its reason is Failure('interrupted'), so `signal.throwIfAborted()` says the right thing. */
   readonly signal: AbortSignal
+  /** Every command there is, read from its file. */
+  commands(): Promise<readonly Command[]>
   readonly json: boolean
   readonly quiet: boolean
   /** Whether a person is watching: text goes to a terminal. */
@@ -34,7 +37,12 @@ export interface Terminal {
 }
 
 /** The context of one command, and the two things that only the dispatcher says. */
-export function createOutput({ stdout, stderr }: Terminal, flags: { json: boolean; quiet: boolean }, signal: AbortSignal) {
+export function createOutput(
+  { stdout, stderr }: Terminal,
+  flags: { json: boolean; quiet: boolean },
+  signal: AbortSignal,
+  commands: Context['commands'],
+) {
   const people = flags.json ? stderr : stdout
   const live = new LiveLine(stderr)
   let results = 0
@@ -58,6 +66,7 @@ export function createOutput({ stdout, stderr }: Terminal, flags: { json: boolea
       ),
     style: (format, text) => styleText(format, text, { stream: people }),
     signal,
+    commands,
     json: flags.json,
     quiet: flags.quiet,
     interactive: people.isTTY === true,
@@ -66,6 +75,7 @@ export function createOutput({ stdout, stderr }: Terminal, flags: { json: boolea
     context,
     note: (text: string) => print(stderr, text),
     fail: (failure: Pick<Failure, 'code' | 'message' | 'next'>) => {
+      live.clear()
       if (flags.json) return print(stdout, toJson({ error: { code: failure.code, message: failure.message, next: failure.next } }))
       print(stderr, `${styleText('red', 'Error:', { stream: stderr })} ${printable(failure.message)}\n${printable(failure.next)}`)
     },

@@ -1,5 +1,5 @@
 /** How far a long step is: a live line on a terminal, a line now and then in a log. */
-import { formatSeconds } from './text.ts'
+import { cut, formatSeconds } from './text.ts'
 
 export interface Progress {
   /** `done` so far, and a word on how it goes (`loss 0.31`). */
@@ -69,8 +69,8 @@ export function createRate(start: number) {
 }
 
 const drawBar = (part: number): string => {
-  const filled = Math.round(Math.min(1, Math.max(0, part)) * 20)
-  return '█'.repeat(filled) + '░'.repeat(20 - filled)
+  const filled = Math.round(Math.min(1, Math.max(0, part)) * 12)
+  return '█'.repeat(filled) + '░'.repeat(12 - filled)
 }
 
 const formatRate = (perSecond: number): string => (perSecond >= 10 ? perSecond.toFixed(0) : perSecond.toFixed(1))
@@ -85,8 +85,8 @@ export class LiveLine {
   }
 
   draw(text: string) {
-    const width = (this.stream.columns ?? 80) - 1
-    this.#text = text.length > width ? `${text.slice(0, width - 1)}…` : text
+    // one column less than there are: a terminal may wrap when the last one is filled
+    this.#text = cut(text, (this.stream.columns || 80) - 1)
     this.stream.write(`\r\u001b[2K${this.#text}`)
   }
 

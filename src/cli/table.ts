@@ -1,5 +1,5 @@
 /** Columns of text that line up, whatever alphabet the names are in. */
-import { displayWidth, graphemes, printable } from './text.ts'
+import { cut, displayWidth, printable } from './text.ts'
 
 export type Column = string | { title: string; align: 'right' }
 
@@ -45,14 +45,4 @@ function fitWidths(wanted: readonly number[], least: readonly number[], width: n
 const pad = (text: string, width: number, right: boolean): string => {
   const space = ' '.repeat(Math.max(0, width - displayWidth(text)))
   return right ? space + text : text + space
-}
-
-function cut(text: string, width: number): string {
-  if (displayWidth(text) <= width) return text
-  let kept = ''
-  for (const { segment } of graphemes.segment(text)) {
-    if (displayWidth(kept + segment) > width - 1) break
-    kept += segment
-  }
-  return `${kept}…`
 }
