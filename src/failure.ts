@@ -64,6 +64,7 @@ export const failures = {
     'Export with dynamicBatch: false, or keep the batch on an axis of its own.',
   ],
   safetensors_malformed: [400, 'This is not a sound safetensors file: {problem}.', 'Download it again; the file may be cut short.'],
+  checkpoint_damaged: [500, 'The checkpoint {path} is damaged.', 'Start the training again; what was registered before is unharmed.'],
   checkpoint_mismatch: [400, 'This checkpoint does not belong to this model: {problem}.', 'Resume with the checkpoint of the same run.'],
   layers_invalid: [400, 'The layers do not make a model: {problem}.', 'See docs/engine-api.md.'],
   rows_invalid: [400, 'The rows do not fit the model: {problem}.', 'Pass one array of {expected} numbers a row.'],

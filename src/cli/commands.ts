@@ -7,7 +7,41 @@ export interface Group {
   commands: Readonly<Record<string, Load>>
 }
 
+const models = (verb: 'list' | 'show' | 'rename' | 'remove' | 'exportFile' | 'pull') => async () => ({
+  default: (await import('./models.ts'))[verb],
+})
+const runs = (verb: 'list' | 'show' | 'remove') => async () => ({ default: (await import('./runs.ts'))[verb] })
+
 export const groups: readonly Group[] = [
+  {
+    title: 'Every day',
+    commands: {
+      quickstart: () => import('./quickstart.ts'),
+      train: () => import('./train.ts'),
+      evaluate: () => import('./evaluate.ts'),
+      predict: () => import('./predict.ts'),
+      serve: () => import('./serve.ts'),
+      sample: () => import('./sample.ts'),
+      doctor: () => import('./doctor.ts'),
+    },
+  },
+  {
+    title: 'What is kept',
+    commands: {
+      'data import': () => import('./data-import.ts'),
+      'data list': () => import('./data-list.ts'),
+      'models list': models('list'),
+      'models show': models('show'),
+      'models rename': models('rename'),
+      'models delete': models('remove'),
+      'models export': models('exportFile'),
+      'models pull': models('pull'),
+      'runs list': runs('list'),
+      'runs show': runs('show'),
+      'runs delete': runs('remove'),
+      gc: () => import('./gc.ts'),
+    },
+  },
   {
     title: 'Plinth itself',
     commands: {

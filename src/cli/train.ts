@@ -1,5 +1,5 @@
 import { Failure } from '../failure.ts'
-import { nameFrom, openDataset, openHome, prepareTraining } from '../server.ts'
+import { nameFrom, openDataset, openHome, prepareTraining, resumableRun } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 import { serveUntilStopped } from './serve.ts'
 import { followTraining, tellResult } from './training.ts'
@@ -28,7 +28,7 @@ The folder is copied into Plinth's home first, so later changes to it change not
     const { say, result: print, signal } = context
     const home = await openHome()
     try {
-      let run = values.resume
+      let run = values.resume && (await resumableRun(home, values.resume))
       if (!run) {
         if (!values.source) throw new Failure('usage', { problem: 'train needs a folder, a zip or a dataset.', command: 'train' })
         const began = performance.now()

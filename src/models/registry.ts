@@ -77,13 +77,21 @@ export async function renameModel(home: Home, from: string, to: string): Promise
   })
 }
 
-/** One version (`clothes@2`), or all of a name. Answers what was deleted and how many bytes that freed. */
-export async function deleteModel(home: Home, reference: string): Promise<{ versions: ModelVersion[]; bytes: number }> {
+/** One version (`clothes@2`), or all of a name. Answers what was deleted and how many bytes that freed; a preview deletes nothing. */
+export async function deleteModel(
+  home: Home,
+  reference: string,
+  { preview = false } = {},
+): Promise<{ versions: ModelVersion[]; bytes: number }> {
   const { name, version } = parseReference('model', reference)
   const all = (await listModels(home)).filter(model => model.name === name && (version === null || model.version === version))
   if (all.length === 0) throw new Failure('model_not_found', { model: reference })
   let bytes = 0
   for (const model of all) {
+    if (preview) {
+      bytes += model.bytes
+      continue
+    }
     await home.db
       .updateTable('model_versions')
       .set({ deleted: new Date().toISOString() })

@@ -1,0 +1,333 @@
+/**
+ * The composition root: the only file that knows every part. Commands call it in this process; a control plane will call it behind HTTP.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { cpus } from 'node:os'
+import { basename, join } from 'node:path'
+import { cache as cachePath, home as homePath, version } from './config.ts'
+import { importPictures } from './data/import.ts'
+import { resolveDataset, saveDataset } from './data/versions.ts'
+import type { Home } from './db/home.ts'
+import { evaluateModel } from './evaluate/evaluate-model.ts'
+import { listPictures, type PredictFilesOptions, predictFiles } from './evaluate/predict-files.ts'
+import { Failure } from './failure.ts'
+import { examine } from './hardware/doctor.ts'
+import { defaultThreads } from './hardware/threads.ts'
+import { openArtefact, readArtefact } from './models/artefact.ts'
+import { backbone } from './models/catalogue.ts'
+import { listModels, registerModel, resolveModel } from './models/registry.ts'
+import type { LoadOptions } from './models/weights.ts'
+import {
+  type DatasetReference,
+  type Device,
+  type Manifest,
+  type ModelVersion,
+  PredictAnswer,
+  type RecipeEvent,
+  Split,
+  type TrainResult,
+} from './sdk/index.ts'
+import { type Example, startServer } from './serve/gateway.ts'
+import { writeFileAtomic } from './storage/disk.ts'
+import { openHome as openHomeAt } from './track/home.ts'
+import { completeId, createRun, listRuns, openRun, type RunWriter } from './track/runs.ts'
+import { defaultRates, type Rates } from './train/forecast.ts'
+import { type Plan, planTraining } from './train/plan.ts'
+import { defaultImageSize, Settings, trainImageClassifier } from './train/recipes/image-classification.ts'
+
+export const openHome = (): Promise<Home> => openHomeAt(homePath())
+
+/** With a slash, or there on disk: a path. Otherwise a name. */
+export const isPath = (source: string): boolean => /[/\\]/.test(source) || existsSync(source)
+
+export interface OpenedDataset {
+  reference: DatasetReference
+  manifest: Manifest
+}
+
+/** A folder or zip becomes a dataset version; a name (`birds`, `birds@2`) is looked up. */
+export async function openDataset(
+  home: Home,
+  source: string,
+  options: { name?: string; onProgress?(progress: { done: number; total: number }): void; signal?: AbortSignal },
+): Promise<OpenedDataset> {
+  if (!isPath(source)) return resolveDataset(home, source)
+  const manifest = await importPictures(source, { blobs: home.blobs, ...options })
+  return { reference: await saveDataset(home, options.name ?? nameFrom(source), manifest), manifest }
+}
+
+/** `./My Photos.zip` → `my-photos`. */
+export function nameFrom(path: string): string {
+  const name = basename(path.replace(/[/\\]+$/, ''))
+    .replace(/\.zip$/i, '')
+    .normalize('NFKD')
+    .toLowerCase()
+    .replace(/[^a-z0-9._-]+/g, '-')
+    .replace(/^[^a-z0-9]+|-+$/g, '')
+  return name || 'pictures'
+}
+
+export function device(threads?: number): Device {
+  return { kind: 'cpu', name: cpus()[0]?.model.trim() || process.arch, threads: threads ?? defaultThreads() }
+}
+
+// ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface TrainingRequest {
+  name: string
+  backbone?: string
+  from?: string
+  imageSize?: number
+  epochs?: number
+  budgetSeconds?: number
+  seed: number
+  threads?: number
+}
+
+/** Everything of a run that its child process needs and a resume must find again, in the run's folder. */
+interface Order {
+  settings: Settings
+  dataset: DatasetReference
+  plan: Plan
+  secondsBefore: number
+  commit: string | null
+}
+const orderFile = (run: RunWriter) => join(run.directory, 'order.json')
+
+/** Plans a training and writes its run; nothing is computed yet. */
+export async function prepareTraining(
+  home: Home,
+  { reference, manifest }: OpenedDataset,
+  request: TrainingRequest,
+  secondsBefore: number,
+): Promise<{ run: RunWriter; plan: Plan }> {
+  const on = device(request.threads)
+  const from = request.from ? (await resolveModel(home, request.from)).path : null
+  const settings = Settings.parse({
+    name: request.name,
+    backbone: request.backbone ?? 'efficientnet-lite0',
+    from,
+    imageSize: request.imageSize ?? defaultImageSize(manifest),
+    epochs: request.epochs ?? null,
+    budgetSeconds: request.budgetSeconds ?? null,
+    seed: request.seed,
+    threads: on.threads,
+  })
+  backbone(settings.backbone) // an unknown one is refused before anything is written
+  const rates = await measuredRates(home, settings.backbone)
+  const plan = planTraining({ manifest, dataset: reference, settings, device: on, secondsBefore }, rates)
+  const commit = gitCommit()
+  const run = await createRun(home, {
+    name: request.name,
+    recipe: 'image-classification',
+    params: settings,
+    environment: { plinth: version, node: process.versions.node, platform: `${process.platform}-${process.arch}`, commit },
+    dataset: reference,
+    device: on,
+  })
+  const order: Order = { settings, dataset: reference, plan, secondsBefore, commit }
+  await writeFileAtomic(orderFile(run), JSON.stringify(order))
+  return { run, plan }
+}
+
+/** The id of a run that can be gone on with; `id` may be its first letters. throws run_not_found, run_busy, training_done */
+export async function resumableRun(home: Home, id: string): Promise<string> {
+  const { run } = await openRun(home, await completeId(home, id))
+  if (run.status === 'succeeded')
+    throw new Failure('training_done', { run: run.run, model: run.model ? `${run.model.name}@${run.model.version}` : run.name })
+  return run.run
+}
+
+/** The work itself, in the training's own process; goes on from a checkpoint where there is one. */
+export async function train(
+  home: Home,
+  runId: string,
+  { say, stopRequested }: { say(event: RecipeEvent): void; stopRequested(): boolean },
+): Promise<TrainResult> {
+  const run = await openRun(home, runId)
+  const order = JSON.parse(await readFile(orderFile(run), 'utf8')) as Order
+  const settings = Settings.parse(order.settings)
+  const { reference, manifest } = await resolveDataset(home, `${order.dataset.name}@${order.dataset.version}`)
+  await run.start()
+  try {
+    const result = await trainImageClassifier({
+      run,
+      settings,
+      device: device(settings.threads),
+      dataset: reference,
+      manifest,
+      secondsBefore: order.secondsBefore,
+      forecastSeconds: Math.round(order.plan.seconds),
+      plan: order.plan.lines,
+      multiplyAdds: order.plan.multiplyAdds,
+      featuresFolder: join(home.path, 'features'),
+      commit: order.commit,
+      version,
+      blob: content => home.blobs.get(content),
+      register: async ({ file, labels, accuracy }) => {
+        const earlier = (await listModels(home)).find(model => model.run === runId)
+        const model =
+          earlier ?? (await registerModel(home, { name: settings.name, file, labels, run: runId, dataset: reference, accuracy }))
+        await run.update({ model: { name: model.name, version: model.version } })
+        return model
+      },
+      say,
+      stopRequested,
+    })
+    await run.finish('succeeded')
+    return result
+  } catch (error) {
+    const code = error instanceof Failure ? error.code : 'internal'
+    await run.finish(code === 'interrupted' ? 'cancelled' : 'failed', code)
+    throw error
+  }
+}
+
+/** What the newest trainings with this backbone reached here. */
+async function measuredRates(home: Home, backboneId: string): Promise<Rates> {
+  const runs = (await listRuns(home)).filter(run => run.status === 'succeeded' && run.params['backbone'] === backboneId)
+  const newest = (metric: string) => {
+    const values = runs.map(run => run.metrics[metric]).filter(value => typeof value === 'number')
+    return values[0]
+  }
+  const step = newest('rate/step')
+  const features = newest('rate/features')
+  return { features: features ?? defaultRates.features, step: step ?? defaultRates.step, source: step && features ? 'measured' : 'default' }
+}
+
+function gitCommit(): string | null {
+  try {
+    return execFileSync('git', ['rev-parse', 'HEAD'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 2000 }).trim()
+  } catch {
+    return null // no git, or not a repository
+  }
+}
+
+// ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** An endpoint for a model, with the worst mistakes of its report as examples. Whoever asked for it closes it. */
+export async function startEndpoint(
+  home: Home,
+  reference: string,
+  { port, host, threads, onNotice }: { port: number; host?: string; threads?: number | undefined; onNotice?(text: string): void },
+) {
+  const model = await resolveModel(home, reference)
+  const examples = await worstMistakes(home, model)
+  const server = await startServer({
+    model,
+    port,
+    examples,
+    threads: threads ?? defaultThreads(),
+    ...(host && { host }),
+    ...(onNotice && { onNotice }),
+  })
+  return { server, name: `${model.name}@${model.version}`, example: examples[0]?.path ?? null }
+}
+
+async function worstMistakes(home: Home, model: ModelVersion): Promise<Example[]> {
+  if (!model.run || !model.dataset) return []
+  const result = await readFile(join(home.path, 'runs', model.run, 'result.json'), 'utf8').catch(() => null)
+  if (!result) return []
+  const { test } = JSON.parse(result) as TrainResult
+  const { manifest } = await resolveDataset(home, `${model.dataset.name}@${model.dataset.version}`)
+  const contentOf = new Map(manifest.rows.map(row => [row.path, row.content]))
+  return test.worstMistakes.slice(0, 8).flatMap(({ path, label, predicted, probability }) => {
+    const content = contentOf.get(path)
+    return content ? [{ path: home.blobs.path(content), title: path, label, predicted, probability }] : []
+  })
+}
+
+/** One request over HTTP to an endpoint that lives just for it. */
+export async function selfTest(home: Home, reference: string): Promise<PredictAnswer> {
+  const { server } = await startEndpoint(home, reference, { port: 0 })
+  try {
+    const model = await resolveModel(home, reference)
+    const { golden } = readArtefact(await readFile(model.path)).metadata
+    const body = Buffer.from(golden[0]!.png, 'base64')
+    const response = await fetch(`${server.url}/predict`, { method: 'POST', body, headers: { 'content-type': 'image/png' } })
+    if (!response.ok) throw new Failure('internal', { problem: `the endpoint answered ${response.status} to its own picture` })
+    return PredictAnswer.parse(await response.json())
+  } finally {
+    await server.close()
+  }
+}
+
+// ── looking at pictures with a model ────────────────────────────────────────────────────────────────────────────────────────
+
+/** Predictions for files and folders. */
+export async function predict(
+  home: Home,
+  reference: string,
+  paths: readonly string[],
+  options: Omit<PredictFilesOptions, 'model'> & { threads?: number },
+) {
+  const model = await resolveModel(home, reference)
+  const files = await listPictures(paths)
+  const classifier = await openArtefact(model.path, { threads: options.threads ?? defaultThreads() })
+  try {
+    return await predictFiles(classifier, files, { ...options, model: `${model.name}@${model.version}` })
+  } finally {
+    await classifier.close()
+  }
+}
+
+/** A model's score on a folder of labelled pictures that it was not trained on (whoever asks has to know that). */
+export async function evaluate(
+  home: Home,
+  reference: string,
+  source: string,
+  { threads, signal, onProgress }: { threads?: number; signal: AbortSignal; onProgress(done: number, total: number): void },
+) {
+  const model = await resolveModel(home, reference)
+  const { manifest } = isPath(source)
+    ? { manifest: await importPictures(source, { blobs: home.blobs, signal, accept: 'anything' }) }
+    : await resolveDataset(home, source)
+  const classifier = await openArtefact(model.path, { threads: threads ?? defaultThreads() })
+  try {
+    const evaluation = await evaluateModel({
+      classifier,
+      manifest,
+      blob: content => home.blobs.get(content),
+      trainTruth: await trainLabels(home, model),
+      signal,
+      onProgress,
+    })
+    return { model, manifest, evaluation }
+  } finally {
+    await classifier.close()
+  }
+}
+
+/** Labels of the side that the model learnt from; null where that is not known here. */
+async function trainLabels(home: Home, model: ModelVersion): Promise<string[] | null> {
+  if (!model.run || !model.dataset) return null
+  const text = await readFile(join(home.path, 'runs', model.run, 'split.json'), 'utf8').catch(() => null)
+  if (!text) return null
+  const { manifest } = await resolveDataset(home, `${model.dataset.name}@${model.dataset.version}`)
+  return Split.parse(JSON.parse(text)).train.map(row => manifest.rows[row]!.labels[0]!)
+}
+
+export type { Home } from './db/home.ts'
+
+// ── what commands call as it is ─────────────────────────────────────────────────────────────────────────────────────────────
+
+export { describeImport } from './data/import.ts'
+export { extractSample as writeSample, sampleNames } from './data/samples.ts'
+export { listDatasets } from './data/versions.ts'
+export { renderText, verdicts } from './evaluate/index.ts'
+export { backbones } from './models/catalogue.ts'
+export { deleteModel, exportModel, listModels, renameModel, resolveModel } from './models/registry.ts'
+export { collectGarbage, findGarbage } from './track/gc.ts'
+export { deleteRun, getRun, listRuns } from './track/runs.ts'
+
+/** Fetches the published weights of a backbone into the cache; answers how many tensors. */
+export const pullWeights = async (id: string, options: LoadOptions): Promise<number> => (await backbone(id).loadWeights(options)).size
+
+export function examineMachine() {
+  const require = createRequire(import.meta.url)
+  const runtime = (require('onnxruntime-node/package.json') as { version: string }).version
+  return examine({ home: homePath(), cache: cachePath(), runtime })
+}

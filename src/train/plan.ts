@@ -1,0 +1,86 @@
+/** What a training is about to do, worked out before it starts and printed: pictures, split, device, memory, time. */
+import { splitDataset } from '../data/split.ts'
+import { add, input, matMul, parameter } from '../engine/index.ts'
+import { backbone as backboneById } from '../models/catalogue.ts'
+import type { DatasetReference, Device, Manifest } from '../sdk/index.ts'
+import { forecast, multiplyAdds, type Rates, stepMemory } from './forecast.ts'
+import { batchSize, defaultEpochs, type Settings } from './recipes/image-classification.ts'
+
+export interface Plan {
+  lines: string[]
+  /** Seconds expected from now to the end. */
+  seconds: number
+  memoryBytes: number
+  multiplyAdds: number
+}
+
+export function planTraining({ manifest, dataset, settings, device, secondsBefore }: PlanInput, rates: Rates): Plan {
+  const base = backboneById(settings.backbone)
+  const split = splitDataset(manifest, { seed: settings.seed, dataset: dataset.digest })
+  const classes = manifest.classes.length
+  const picture = input('picture', [1, 3, settings.imageSize, settings.imageSize])
+  const head = parameter('head', [classes, base.features])
+  const logits = add(matMul(base.build(picture).features, head, { transposeB: true }), parameter('bias', [classes]))
+  const cost = multiplyAdds(logits)
+  const work = {
+    pictures: manifest.rows.length,
+    trainPictures: split.train.length,
+    epochs: 0,
+    multiplyAdds: cost,
+    threads: settings.threads,
+  }
+  const perEpoch = forecast({ ...work, epochs: 1 }, rates).finetune
+  const headSeconds = forecast(work, rates).head
+  const budget = settings.budgetSeconds
+  const epochs =
+    settings.epochs ??
+    (budget
+      ? Math.min(Math.max(Math.floor((budget - secondsBefore - headSeconds - 6) / perEpoch), 1), 50)
+      : defaultEpochs(split.train.length))
+  const seconds = headSeconds + epochs * perEpoch + 4
+  const memoryBytes = stepMemory(logits, batchSize)
+  const sides = split.notes.map(note => `             ${note}`)
+  return {
+    seconds,
+    memoryBytes,
+    multiplyAdds: cost,
+    lines: [
+      `Pictures     ${manifest.rows.length} in ${classes} classes (${nameSome(manifest.classes)})`,
+      ...leftOut(manifest),
+      `Split        ${split.train.length} to train, ${split.validation.length} to choose (validation), ${split.test.length} to test once at the end`,
+      ...sides,
+      `Network      ${base.title}, pictures ${settings.imageSize} × ${settings.imageSize}, ${epochs === 0 ? 'head only' : `${epochs} epochs${budget && settings.epochs === null ? ' (to fit the budget)' : ''}`}`,
+      `Device       ${device.name}, ${device.threads} ${device.threads === 1 ? 'thread' : 'threads'}`,
+      `Memory       about ${megabytes(memoryBytes)}`,
+      `Time         about ${duration(seconds)} (${rates.source === 'measured' ? 'from earlier trainings here' : 'from typical processors; the next forecast learns from this training'})`,
+    ],
+  }
+}
+
+export interface PlanInput {
+  manifest: Manifest
+  dataset: DatasetReference
+  settings: Settings
+  device: Device
+  secondsBefore: number
+}
+
+function leftOut({ unreadable, exactDuplicates, conflicts, ignored }: Manifest): string[] {
+  const parts = [
+    unreadable.length && `${unreadable.length} unreadable`,
+    exactDuplicates.length && `${exactDuplicates.length} groups of identical pictures (kept on one side)`,
+    conflicts.length && `${conflicts.length} identical pictures with different labels`,
+    ignored.length && `${ignored.length} files or folders left out`,
+  ].filter(Boolean)
+  return parts.length ? [`             ${parts.join(', ')}`] : []
+}
+
+const nameSome = (names: readonly string[]) =>
+  names.length <= 10 ? names.join(', ') : `${names.slice(0, 8).join(', ')} and ${names.length - 8} more`
+const megabytes = (bytes: number) => (bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`)
+export const duration = (seconds: number) =>
+  seconds < 90
+    ? `${Math.max(Math.round(seconds), 1)} s`
+    : seconds < 5400
+      ? `${Math.round(seconds / 60)} min`
+      : `${(seconds / 3600).toFixed(1)} h`
