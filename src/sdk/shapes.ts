@@ -79,7 +79,7 @@ export const Run = z.strictObject({
   checkpointStep: z.int().min(0),
   params: z.record(z.string(), z.json()),
   /** Newest value of each metric. */
-  metrics: z.record(z.string(), z.union([z.number(), z.enum(['NaN', 'Infinity', '-Infinity'])])),
+  metrics: z.record(z.string(), z.union([z.number(), z.literal(['NaN', 'Infinity', '-Infinity'])])),
   environment: z.record(z.string(), z.json()),
   dataset: DatasetReference.nullable(),
   device: Device.nullable(),
