@@ -30,9 +30,18 @@ export default async function* report(events: AsyncIterable<Event>) {
     const ended: Ended = {
       name: [...path.slice(0, data.nesting), data.name].join(' › '),
       outcome: failed ? 'failed' : set === undefined ? 'passed' : 'skipped',
-      detail: failed ? inspect(error?.cause ?? error) : typeof set === 'string' ? set : '',
+      detail: failed ? describe(error?.cause ?? error) : typeof set === 'string' ? set : '',
       milliseconds: data.details?.duration_ms ?? 0,
     }
     yield `${JSON.stringify(ended)}\n`
   }
+}
+
+/** Message, difference and where: without the test runner's own frames, and without an assertion's fields, which say the message again. */
+function describe(error: unknown): string {
+  const text = error instanceof Error && error.name === 'AssertionError' ? (error.stack ?? error.message) : inspect(error)
+  return text
+    .split('\n')
+    .filter(line => !/^\s+at .*\(?node:(internal|async_hooks)/.test(line))
+    .join('\n')
 }

@@ -153,7 +153,7 @@ test('the SDK runs in a browser: nothing of Node, nothing of the server', () => 
 test('the engine pulls in no part of the server', () => {
   const closure = reach('src/engine/index.ts')
   assert.deepEqual(
-    closure.filter(each => !/^src\/(engine\/.+|storage\/.+|failure\.ts|config\.ts)$|^node:|^onnxruntime-node$/.test(each)),
+    closure.filter(each => !/^src\/(engine\/.+|storage\/.+|failure\.ts|config\.ts)$|^node:|^(onnxruntime-node|zod)$/.test(each)),
     [],
   )
 })
