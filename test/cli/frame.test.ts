@@ -1,7 +1,7 @@
 /** What every command does alike, seen from outside: real processes, pipes, signals and a pseudo-terminal. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { openSync } from 'node:fs'
+import { openSync, statSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { failures } from '../../src/failure.ts'
@@ -195,7 +195,8 @@ test('help: for everything, for a noun, for a command', async () => {
   assert.equal((await run(['help', 'show'])).stdout, one)
 })
 
-test('plinth itself: version, help without loading a model, the run bit', async () => {
+test('plinth itself: it may be executed, and knows its version and its commands', async () => {
+  if (process.platform !== 'win32') assert.ok(statSync(main).mode & 0o111)
   const version = JSON.parse((await run(['version', '--json'], { program: main })).stdout)
   assert.match(version.plinth, /^\d+\.\d+\.\d+/)
   assert.equal((await run(['--version'], { program: main })).stdout, `${version.plinth}\n`)
