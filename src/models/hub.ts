@@ -6,8 +6,8 @@
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { type FileHandle, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { Failure } from '../failure.ts'
 import { makeFolder, storageFailure, syncFolder, writeFileAtomic } from '../storage/disk.ts'
@@ -47,29 +47,67 @@ export function shownAddress(address: string): string {
   return `${protocol}//${host}${pathname}`
 }
 
+/** One download a file and process; who asks for the same file meanwhile gets the same answer. */
+const running = new Map<string, Promise<Downloaded & { announced: boolean }>>()
+
 /**
- * Half a file left by an earlier call is continued. Two processes at once do no harm: both write the same bytes to the same places.
+ * Half a file left by a process that is gone is continued; two processes at once each bring their own.
  * @throws weights_unreachable (what has arrived is kept), weights_corrupt (what has arrived is thrown away)
  */
-export async function download(request: DownloadRequest): Promise<Downloaded & { announced: boolean }> {
-  const { id, url, path, retryDelay = 500 } = request
-  const unreachable = (problem: string, cause?: unknown) =>
-    new Failure('weights_unreachable', { id, url: shownAddress(url), path, problem }, { cause })
+export function download(request: DownloadRequest): Promise<Downloaded & { announced: boolean }> {
+  const known = running.get(request.path)
+  if (known) return known
+  const promise = persist(request).finally(() => running.delete(request.path))
+  running.set(request.path, promise)
+  return promise
+}
+
+async function persist(request: DownloadRequest): Promise<Downloaded & { announced: boolean }> {
+  const { id, url, path, signal, retryDelay = 500 } = request
   await makeFolder(dirname(path))
-  const part = `${path}.part`
+  const part = await ownPart(path)
   let without = 0 // tries in a row that brought nothing
   for (;;) {
     const before = await sizeOf(part)
     try {
-      const facts = await attempt(request, part)
-      return await finish(request, part, facts)
+      return await finish(request, part, await attempt(request, part))
     } catch (error) {
-      request.signal?.throwIfAborted()
+      signal?.throwIfAborted()
       if (!(error instanceof Interrupted)) throw error
       without = (await sizeOf(part)) > before ? 0 : without + 1
-      if (!error.retry || without >= patience.tries) throw unreachable(error.message, error.cause)
-      if (without) await wait(retryDelay * 2 ** (without - 1), undefined, { signal: request.signal })
+      if (!error.retry || without >= patience.tries)
+        throw new Failure('weights_unreachable', { id, url: shownAddress(url), path, problem: error.message }, { cause: error.cause })
+      if (without) await wait(retryDelay * 2 ** (without - 1), undefined, { signal })
     }
+  }
+}
+
+/** `<path>.part-<process id>`, taken over from a process that no longer lives where there is one. */
+async function ownPart(path: string): Promise<string> {
+  const own = `${path}.part-${process.pid}`
+  if (await sizeOf(own)) return own
+  for (const name of await readdir(dirname(path))) {
+    const pid = name.startsWith(`${basename(path)}.part-`) && /\.part-(\d+)$/.exec(name)?.[1]
+    if (!pid || isAlive(Number(pid))) continue
+    const left = join(dirname(path), name)
+    // of two who find it, one wins the rename; without its .of a part is not continued
+    const won = await rename(left, own).then(
+      () => true,
+      () => false,
+    )
+    if (won) {
+      await rename(`${left}.of`, `${own}.of`).catch(() => {})
+      break
+    }
+  }
+  return own
+}
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0) // signal 0 only asks
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 
