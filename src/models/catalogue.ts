@@ -110,7 +110,7 @@ function residual(id: string, title: string, net: ResNet, weights: readonly Weig
   return {
     id,
     title: `${title}, ImageNet-1k`,
-    licence: `${weights.map(source => `${source.licence} (${source.kind === 'hub' ? 'timm' : 'torchvision'})`).join(' or ')}, by the source they came from`,
+    licence: weights.map(source => `${source.licence} (${source.kind === 'hub' ? 'timm' : 'torchvision'})`).join(' or '),
     features: resnetFeatures(net),
     imageSize: 224,
     normalise: imageNet,
