@@ -81,7 +81,13 @@ const cacheName = (source: WeightsSource): string =>
 type Located = WeightsOrigin & { path: string }
 
 async function locate({ id, sources }: Wanted, options: LoadOptions): Promise<Located> {
-  if (options.file !== undefined) return { path: options.file, from: options.file, licence: null, sha256: await hashOf(options.file) }
+  if (options.file !== undefined) {
+    const { file } = options
+    const found = await stat(file).catch(error => Promise.reject(unreadable(file, error)))
+    // before it is opened: reading a pipe would wait for a writer
+    if (!found.isFile()) throw new Failure('weights_file_unreadable', { path: file, problem: 'it is not a file' })
+    return { path: file, from: file, licence: null, sha256: await hashOf(file) }
+  }
   // what is here comes before what is elsewhere: a training must not change its weights because a network came back
   for (const source of sources) {
     const found = source.kind === 'bundled' ? await bundled(source) : await cached(source)
@@ -206,6 +212,6 @@ function fit({ id, parameters }: Wanted, tensors: Map<string, { shape: readonly 
 
 function unreadable(path: string, error: unknown): unknown {
   if (!(error instanceof Error) || !('code' in error)) return error
-  const problem = error.code === 'ENOENT' ? 'there is no such file' : error.code === 'EISDIR' ? 'it is a folder' : String(error.code)
+  const problem = error.code === 'ENOENT' ? 'there is no such file' : String(error.code)
   return new Failure('weights_file_unreadable', { path, problem }, { cause: error })
 }

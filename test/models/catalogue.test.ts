@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -129,6 +130,12 @@ test('weights of a user’s file: more tensors than needed are left out, the pre
   assert.deepEqual(await load(write('parallel.pth', writeSafetensors(prefixed, {}, 'F16'))), weights) // told by content, not by name
 })
 
+test('a pipe in place of a file is not waited for', async t => {
+  const path = join(folder, 'pipe.pth')
+  if (spawnSync('mkfifo', [path]).status !== 0) return t.skip('no mkfifo here')
+  await assert.rejects(load(path), fails('weights_file_unreadable', /it is not a file/))
+})
+
 test('files that are not weights of this network say what is wrong', async () => {
   const broken = (change: (tensors: ReturnType<typeof sound>) => unknown) => {
     const tensors = sound()
@@ -137,7 +144,7 @@ test('files that are not weights of this network say what is wrong', async () =>
   }
   const cases: [string, FailureCode, RegExp][] = [
     [join(folder, 'missing.pth'), 'weights_file_unreadable', /there is no such file/],
-    [folder, 'weights_file_unreadable', /it is a folder/],
+    [folder, 'weights_file_unreadable', /it is not a file/],
     [write('text.pth', 'hello, these are not weights'), 'safetensors_malformed', /./],
     [write('empty.pth', ''), 'safetensors_malformed', /./],
     [
