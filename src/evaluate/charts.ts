@@ -34,7 +34,7 @@ ${row('This model', '', accuracy, [low, high])}
 ${linearProbe !== null && row('Linear probe', 'the same backbone, not trained further', linearProbe, null)}
 ${row('Always the same', 'the most frequent class', majority, null)}
 </dl><div class="axis" aria-hidden="true"><span>0</span><span>25</span><span>50</span><span>75</span><span>100 %</span></div>
-<p class="quiet small">The light band is the 95 % interval, ${shareText(low)} to ${shareText(high)}.</p></div>`
+<p class="quiet small">The pale band is the 95 % interval, ${shareText(low)} to ${shareText(high)}.</p></div>`
 }
 
 /** Training loss, and validation accuracy beside the head that was fitted before. */

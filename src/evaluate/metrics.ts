@@ -1,5 +1,6 @@
 /** What a table of probabilities says about a model, number by number. Every function here is pure and knows nothing of files or models. */
 import { Failure } from '../failure.ts'
+import { wilson } from './intervals.ts'
 
 /** One row of class scores a picture: flat [n · classes] as the engine gives them, or one array a picture as a classifier does. */
 export type Rows = Float32Array | Float64Array | readonly ArrayLike<number>[]
@@ -96,6 +97,15 @@ export function perClass(confusion: readonly (readonly number[])[]): ClassMetric
       f1: n === 0 ? null : (2 * right) / (n + answered),
     }
   })
+}
+
+/**
+ * Classes that are surely weak first: by the upper end of the recall's interval, so that 0 of 8 comes before 0 of 1, which says little.
+ * Classes without pictures come last.
+ */
+export function weakestFirst<Score extends Pick<ClassMetrics, 'n' | 'recall' | 'f1'>>(scores: readonly Score[]): Score[] {
+  const atBest = ({ n, recall }: Score) => (recall === null ? 2 : wilson(Math.round(recall * n), n)[1])
+  return scores.toSorted((a, b) => atBest(a) - atBest(b) || (a.f1 ?? 0) - (b.f1 ?? 0))
 }
 
 /** Mean recall over the classes that have pictures: what accuracy would be if all classes were equally frequent. */

@@ -7,9 +7,9 @@ import type { Evaluation, TrainResult } from '../sdk/shapes.ts'
 import { accuracyBars, type EpochRecord, learningCurves, reliabilityDiagram, shareBar, shareText } from './charts.ts'
 import { type Html, html, markupOf, unbroken } from './html.ts'
 import { wilson } from './intervals.ts'
-import { calibrationBins } from './metrics.ts'
+import { calibrationBins, weakestFirst } from './metrics.ts'
 import { stylesheet } from './stylesheet.ts'
-import { furtherVerdicts, points, verdicts } from './verdicts.ts'
+import { furtherVerdicts, points, unseen, verdicts } from './verdicts.ts'
 
 export interface ReportInput {
   title: string
@@ -50,7 +50,7 @@ export async function renderReport(input: ReportInput): Promise<string> {
 <h1>${title}</h1>
 <p class="quiet small">${result && html`<bdi>${name}</bdi>@${version} · ${counted(result.dataset.images, 'picture')} in ${counted(result.dataset.classes, 'class')} · model <bdi>${result.model.name}</bdi>@${result.model.version}`}${!result && html`${counted(evaluation.n, 'picture')} in ${counted(input.classes.length, 'class')}`}</p>
 <div class="headline">
-<div><p class="figure">${(100 * evaluation.accuracy).toFixed(1)}<small> %</small></p><p>right on ${counted(evaluation.n, 'test picture')} that it never saw before. On more pictures like these, expect <b>${shareText(evaluation.low)} to ${shareText(evaluation.high)}</b>.</p></div>
+<div><p class="figure">${(100 * evaluation.accuracy).toFixed(1)}<small> %</small></p><p>of the answers on ${counted(evaluation.n, 'test picture')}${unseen(evaluation)} are right. On more pictures like these, expect <b>${shareText(evaluation.low)} to ${shareText(evaluation.high)}</b>.</p></div>
 ${accuracyBars(evaluation)}
 </div>
 </header>
@@ -128,9 +128,7 @@ ${cards.length > mistakesShown && html`<details><summary>The next ${cards.length
 const rowsShown = 40
 
 function perClassSection({ perClass }: Evaluation): Html {
-  const order = perClass.toSorted(
-    (a, b) => Number(a.n === 0) - Number(b.n === 0) || (a.recall ?? 0) - (b.recall ?? 0) || (a.f1 ?? 0) - (b.f1 ?? 0),
-  )
+  const order = weakestFirst(perClass)
   const cell = (share: number | null) =>
     share === null ? html`<span class="quiet" title="undefined: nothing to divide by">–</span>` : shareText(share, 0)
   const rows = (scores: typeof order) =>
@@ -144,7 +142,7 @@ function perClassSection({ perClass }: Evaluation): Html {
 <thead><tr><th scope="col">Class</th><th scope="col" class="number">Pictures</th><th scope="col" class="number">Precision</th><th scope="col" class="number">Recall</th><th scope="col"><span class="hidden">Recall with its </span>95 % interval</th><th scope="col" class="number wide">F1</th></tr></thead>
 <tbody>${rows(some)}</tbody></table></div>`
   return html`<section class="per-class" aria-labelledby="classes"><h2 id="classes">Class by class</h2>
-<p class="lead">Weakest first. <b>Recall</b>: of the pictures of a class, the share that was found; its interval is wide where there are few pictures. <b>Precision</b>: of the answers with this class, the share that was right.</p>
+<p class="lead">Those that are surely weak first. <b>Recall</b>: of the pictures of a class, the share that was found; its interval is wide where there are few pictures. <b>Precision</b>: of the answers with this class, the share that was right.</p>
 ${scores(order.slice(0, rowsShown))}
 ${order.length > rowsShown && html`<details><summary>The other ${order.length - rowsShown} classes</summary>${scores(order.slice(rowsShown))}</details>`}</section>`
 }
@@ -167,7 +165,7 @@ function confusionSection({ confusion }: Evaluation, classes: readonly string[])
       ? 'One row a true class, one column an answer: right answers on the diagonal, each cell shaded by its share of the row.'
       : 'The most frequent mix-ups; the whole matrix is in the JSON file beside this page.'
   }</p>
-<div class="mixed">${small && matrix(confusion, classes)}${listed.length > 0 ? list : html`<p>No class was taken for another.</p>`}</div></section>`
+<div class="${classes.length <= 12 ? 'mixed' : ''}">${small && matrix(confusion, classes)}${listed.length > 0 ? list : html`<p>No class was taken for another.</p>`}</div></section>`
 }
 
 function matrix(confusion: Evaluation['confusion'], classes: readonly string[]): Html {
@@ -261,26 +259,29 @@ ${
 ${plan.length > 0 && html`<details><summary>The plan, as it was printed before the work</summary><ul>${plan.map(line => html`<li>${line}</li>`)}</ul></details>`}</section>`
 }
 
-function methodsSection({ versusLinearProbe }: Evaluation): Html {
+function methodsSection({ versusLinearProbe, linearProbe }: Evaluation): Html {
+  const inTraining = linearProbe !== null
+  const when = (said: boolean, name: string, text: string): [string, string][] => (said ? [[name, text]] : [])
   const methods: [string, string][] = [
-    ['Accuracy', 'Right answers divided by test pictures. The test side is drawn before training and used once; no choice was made on it.'],
+    [
+      'Accuracy',
+      `Right answers divided by test pictures.${inTraining ? ' The test side is drawn before training and used once; no choice was made on it.' : ''}`,
+    ],
     [
       'Interval',
       '95 % Wilson score interval: in 95 of 100 such tests it holds the accuracy that endless pictures of this kind would give. It says nothing about pictures of another kind: another camera, another place.',
     ],
     ['Always the same', 'Accuracy of answering every test picture with the class that is most frequent on the training side.'],
-    [
+    ...when(
+      inTraining,
       'Linear probe',
       'Logistic regression on the features of the untouched backbone, fitted on the same training pictures, its regularisation chosen on the same validation pictures.',
-    ],
-    ...(versusLinearProbe
-      ? ([
-          [
-            'Better or not',
-            'Both models answer the same pictures, and only those where exactly one is right count: exact McNemar test, two-sided; interval of the difference by Newcombe’s method 10. “Not told apart” is said from p = 0.05 upwards.',
-          ],
-        ] as [string, string][])
-      : []),
+    ),
+    ...when(
+      versusLinearProbe !== undefined,
+      'Better or not',
+      'Both models answer the same pictures, and only those where exactly one is right count: exact McNemar test, two-sided; interval of the difference by Newcombe’s method 10. “Not told apart” is said from p = 0.05 upwards.',
+    ),
     [
       'Precision, recall, F1',
       'By class. F1 = 2·TP / (2·TP + FP + FN). A dash where there is nothing to divide by: a class without test pictures, or one that was never answered.',

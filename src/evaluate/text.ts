@@ -1,6 +1,7 @@
 /** The evaluation for a terminal: aligned columns that need neither colour nor a wide window. */
 import type { Evaluation } from '../sdk/shapes.ts'
 import { visible } from './html.ts'
+import { weakestFirst } from './metrics.ts'
 import { percent, verdicts as sentencesOf } from './verdicts.ts'
 
 export interface TextOptions {
@@ -19,7 +20,7 @@ export function renderText(
 ): string {
   const { width = 100, classes = 12, mistakes = 5 } = options
   const blocks = [
-    accuracyLines(evaluation),
+    accuracyLines(evaluation, width),
     classLines(evaluation, classes, width),
     mistakeLines(evaluation, mistakes, width),
     verdicts.flatMap(sentence => wrapped(`· ${sentence}`, width, 2)),
@@ -31,8 +32,8 @@ export function renderText(
 }
 
 /** `━` up to the share, `─` over its interval, on a scale from 0 to 100 %. */
-function accuracyLines({ accuracy, low, high, linearProbe, majority, n }: Evaluation): string[] {
-  const cells = 40
+function accuracyLines({ accuracy, low, high, linearProbe, majority, n }: Evaluation, width: number): string[] {
+  const cells = Math.min(40, Math.max(10, width - 60))
   const place = (share: number) => Math.min(cells - 1, Math.floor(share * cells))
   const bar = (share: number, from = share, to = share) =>
     Array.from({ length: cells }, (_, i) =>
@@ -48,9 +49,7 @@ function accuracyLines({ accuracy, low, high, linearProbe, majority, n }: Evalua
 }
 
 function classLines({ perClass }: Evaluation, most: number, width: number): string[] {
-  const order = perClass.toSorted(
-    (a, b) => Number(a.n === 0) - Number(b.n === 0) || (a.recall ?? 0) - (b.recall ?? 0) || (a.f1 ?? 0) - (b.f1 ?? 0),
-  )
+  const order = weakestFirst(perClass)
   const shown = order.slice(0, most)
   const name = Math.min(Math.max(5, ...shown.map(({ label }) => displayWidth(visible(label)))), Math.max(10, width - 40))
   const share = (value: number | null) => (value === null ? '–' : percent(value, 0)).padStart(10)
@@ -60,7 +59,7 @@ function classLines({ perClass }: Evaluation, most: number, width: number): stri
       ({ label, n, precision, recall, f1 }) =>
         `${fitted(visible(label), name)}${String(n).padStart(10)}${share(precision)}${share(recall)}${share(f1).slice(2)}`,
     ),
-    ...(order.length > most ? [`and ${order.length - most} better ones, in the report`] : []),
+    ...(order.length > most ? [`and ${order.length - most} more in the report`] : []),
   ]
 }
 

@@ -1,6 +1,6 @@
 /** What the numbers mean, in plain sentences: for the terminal, the report, and whoever has never heard of an interval. */
 import type { Evaluation } from '../sdk/shapes.ts'
-import { calibrationErrorByLuck } from './metrics.ts'
+import { calibrationErrorByLuck, weakestFirst } from './metrics.ts'
 
 /** 0.8675 → "86.8 %". */
 export const percent = (share: number, digits = 1): string => `${(100 * share).toFixed(digits)} %`
@@ -22,6 +22,9 @@ const fewOfAClass = 10
 /** 19 of 20 perfectly calibrated models stay below this multiple of what luck gives (simulated in test/evaluate/metrics.test.ts). */
 const beyondLuck = 1.75
 
+/** Below so many test pictures the calibration error is all luck. */
+const fewForCalibration = 30
+
 /** One sentence a finding, the most important first. */
 export const verdicts = (evaluation: Evaluation): string[] => [accuracyVerdict(evaluation), ...furtherVerdicts(evaluation)]
 
@@ -34,9 +37,14 @@ export const furtherVerdicts = (evaluation: Evaluation): string[] => [
   ...calibrationVerdict(evaluation),
 ]
 
-function accuracyVerdict({ n, accuracy, low, high }: Evaluation): string {
-  return `Right on ${Math.round(accuracy * n)} of ${n} test ${n === 1 ? 'picture' : 'pictures'}, which it never saw before: ${percent(accuracy)}. On more pictures like these expect ${percent(low)} to ${percent(high)} (95 % interval).`
+function accuracyVerdict(evaluation: Evaluation): string {
+  const { n, accuracy, low, high } = evaluation
+  const pictures = `${n} test ${n === 1 ? 'picture' : 'pictures'}${unseen(evaluation)}`
+  return `Right on ${Math.round(accuracy * n)} of ${pictures}: ${percent(accuracy)}. On more pictures like these expect ${percent(low)} to ${percent(high)} (95 % interval).`
 }
+
+/** Only a training knows that its test pictures were kept apart; whoever evaluates a folder later may hand in anything. */
+export const unseen = ({ linearProbe }: Evaluation): string => (linearProbe === null ? '' : ' that it never saw before')
 
 function majorityVerdict({ low, high, majority }: Evaluation): string {
   const always = `always answering the most frequent class (${percent(majority)})`
@@ -74,22 +82,24 @@ function sizeVerdict({ n, low, high, perClass }: Evaluation): string[] {
 }
 
 function weakestClassVerdict({ perClass, confusion }: Evaluation): string[] {
-  const judged = perClass.flatMap((score, k) =>
-    score.n >= fewOfAClass && score.recall !== null ? [{ ...score, recall: score.recall, k }] : [],
-  )
-  if (judged.length < 2) return []
-  const weakest = judged.reduce((least, score) => (score.recall < least.recall ? score : least))
-  if (weakest.recall === 1) return ['No mistake in any class that has enough test pictures.']
+  const judged = weakestFirst(perClass.map((score, k) => ({ ...score, k }))).filter(({ n }) => n >= fewOfAClass)
+  const [weakest] = judged
+  if (judged.length < 2 || !weakest) return []
+  if (judged.every(({ recall }) => recall === 1)) return ['No mistake in any class that has enough test pictures.']
   const row = confusion[weakest.k]!
-  const other = row.reduce((most, count, k) => (k !== weakest.k && (most === weakest.k || count > row[most]!) ? k : most), weakest.k)
   const missed = weakest.n - row[weakest.k]!
-  return [
-    `Weakest class: ${quoted(weakest.label)}, ${row[weakest.k]} of ${weakest.n} found (${percent(weakest.recall, 0)}); ${row[other]} of the ${missed} missed ${row[other] === 1 ? 'was' : 'were'} taken for ${quoted(perClass[other]!.label)}.`,
-  ]
+  const [other, most] = row.reduce((best, count, k) => (k !== weakest.k && count > best[1] ? [k, count] : best), [0, 0] as [number, number])
+  // one of many is no pattern, and between two classes there is nothing to guess
+  const pattern =
+    perClass.length > 2 && most > 1
+      ? `; ${most === missed ? 'all' : most} of the ${missed} missed were taken for ${quoted(perClass[other]!.label)}`
+      : ''
+  return [`Weakest class: ${quoted(weakest.label)}, ${row[weakest.k]} of ${weakest.n} found (${percent(weakest.recall!, 0)})${pattern}.`]
 }
 
 function calibrationVerdict({ n, calibration: { expectedCalibrationErrorAfter: error, bins } }: Evaluation): string[] {
   if (!bins) return []
+  if (n < fewForCalibration) return [`Too few test pictures to say whether the probabilities can be believed.`]
   const byLuck = calibrationErrorByLuck(bins)
   const off = `the probabilities are off by ${(100 * error).toFixed(1)} points on average`
   if (error <= beyondLuck * byLuck + 1e-9)
