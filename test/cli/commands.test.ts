@@ -22,25 +22,22 @@ test('summaries read as one list', () => {
   for (const { name, summary, options, arguments: places } of commands) {
     const lines = [summary, ...Object.values(options).map(option => option.summary), ...Object.values(places).map(place => place.summary)]
     for (const line of lines) assert.match(line, /^[^A-Z\s].*[^.\s]$/, `${name}: "${line}" begins small and has no full stop`)
-    assert.ok(summary.length <= 80, `${name}: the summary fits on a line`)
+    assert.ok(summary.length <= 90, `${name}: the summary fits on a line`)
   }
 })
 
 test('every example is a command line that the command accepts', () => {
   for (const command of commands) {
-    assert.ok(command.examples.length, `${command.name} has an example`)
-    for (const example of command.examples) {
-      const lines = example
-        .split(/ && | \| | > /)
-        .map(line => line.replace(/^npx /, ''))
-        .filter(line => line.startsWith('plinth '))
-      assert.ok(lines.length, `${example} calls plinth`)
-      for (const line of lines) {
-        const { rest } = takeCommonFlags(line.split(/\s+/).slice(1))
-        const called = commands.find(({ name }) => `${rest.join(' ')} `.startsWith(`${name} `))
-        assert.ok(called, `${line} names a command`)
-        parseArguments(called.name, called.arguments, called.options, rest.slice(called.name.split(' ').length), {})
-      }
+    const lines = command.examples
+      .flatMap(example => example.split(/ && | \| | > /))
+      .map(line => line.replace(/^npx /, ''))
+      .filter(line => line.startsWith('plinth '))
+    assert.ok(lines.length, `${command.name} has an example that calls plinth`)
+    for (const line of lines) {
+      const { rest } = takeCommonFlags(line.split(/\s+/).slice(1))
+      const called = commands.find(({ name }) => `${rest.join(' ')} `.startsWith(`${name} `))
+      assert.ok(called, `${line} names a command`)
+      parseArguments(called.name, called.arguments, called.options, rest.slice(called.name.split(' ').length), {})
     }
   }
 })
