@@ -114,7 +114,7 @@ export const failures = {
   evaluation_empty: [
     400,
     'There is not one labelled picture to evaluate.',
-    'Name the class folders like the labels of the model, or check the data with plinth data check.',
+    'Name the class folders like the labels of the model, or read what plinth data import says about the folder.',
   ],
   bad_scores: [
     500,
