@@ -315,7 +315,7 @@ export type { Home } from './db/home.ts'
 // ── what commands call as it is ─────────────────────────────────────────────────────────────────────────────────────────────
 
 export { describeImport } from './data/import.ts'
-export { extractSample as writeSample, sampleNames } from './data/samples.ts'
+export { extractSample as writeSample, samples } from './data/samples.ts'
 export { listDatasets } from './data/versions.ts'
 export { renderText, verdicts } from './evaluate/index.ts'
 export { backbones } from './models/catalogue.ts'

@@ -124,7 +124,7 @@ export const pull = defineCommand({
       return result({ backbones: known.map(({ id, title, parameters, licence }) => ({ id, title, parameters, licence })) })
     }
     const bar = progress('downloading', null, { unit: 'MB' })
-    const tensors = await pullWeights(backbone, { signal, onProgress: ({ done }) => bar.update(Math.round(done / 1e6)) })
+    const tensors = await pullWeights(backbone, { signal, onProgress: ({ received }) => bar.update(Math.round(received / 1e6)) })
     bar.end()
     out(`The weights of ${backbone} are here: ${tensors} tensors.`)
     result({ backbone, tensors })

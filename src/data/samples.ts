@@ -17,7 +17,7 @@ export type SampleName = keyof typeof samples
  * call can be repeated; one with anything else in it is left alone. Returns the number of pictures there at the end.
  * Throws sample_unknown, sample_folder_taken, and what the disk says.
  */
-export async function extractSample(name: SampleName, directory: string): Promise<{ files: number }> {
+export async function extractSample(name: SampleName | (string & {}), directory: string): Promise<{ files: number }> {
   if (!Object.hasOwn(samples, name)) throw new Failure('sample_unknown', { name, names: Object.keys(samples).join(', ') })
   const archive = await openArchive(fileURLToPath(new URL(`./samples/${name}.zip`, import.meta.url)))
   try {

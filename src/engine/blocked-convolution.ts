@@ -143,12 +143,41 @@ export function turnedConvolution(e: BlockedBuilder, dy: string, g: ConvolutionG
 /** dx, blocked, from dy, blocked, for larger strides. Null: no blocked form for this window. */
 export function stridedInputGradient(e: BlockedBuilder, dy: string, g: ConvolutionGeometry, filter: FilterOf): string | null {
   if (g.dilations[0] !== 1 || g.dilations[1] !== 1) return null
+  // A small depthwise kernel is bound by memory: four times the products cost less than laying four parts between each other.
+  const spread = g.depthwise && g.kernel[0] * g.kernel[1] <= 9
+  return (
+    (spread ? spreadInputGradient(e, dy, g, filter) : null) ??
+    phasedInputGradient(e, dy, g, filter) ??
+    spreadInputGradient(e, dy, g, filter)
+  )
+}
+
+/** Zeros are laid between the pixels of dy; then it is a convolution of stride 1. */
+function spreadInputGradient(e: BlockedBuilder, dy: string, g: ConvolutionGeometry, filter: FilterOf): string | null {
+  const [n, k, oh, ow] = g.output
+  const [sh, sw] = g.strides
+  const kUp = e.up(k)
+  const pads = turnedPadding(g)
+  pads[2] = g.input[2] - oh * sh - pads[0]! + g.kernel[0] - 1
+  pads[3] = g.input[3] - ow * sw - pads[1]! + g.kernel[1] - 1
+  if (pads.some(p => p < 0)) return null
+  const strips = e.reshape(dy, [(n * kUp * oh) / e.block, 1, ow, e.block])
+  const wide = e.b.node('Pad', [strips, e.b.ints([0, 0, 0, 0, 0, sh - 1, 0, (sw - 1) * e.block])])
+  const spread = e.reshape(wide, [n, kUp, oh * sh, ow * sw])
+  const taps = g.kernel[0] * g.kernel[1]
+  const turned = Array.from({ length: taps }, (_, i) => taps - 1 - i)
+  return blockedConvolution(e, spread, filter(turned, g.kernel), { pads, kernel: g.kernel, group: g.depthwise ? e.up(g.input[1]) : 1 })
+}
+
+/**
+ * x has s·s kinds of pixels, by their place between the windows. Each kind sees its own few taps, so each is a small convolution of
+ * dy, and the results are laid between each other. Rows of kind φ: x[s·i + φ] = Σ_j dy[i + δ − j] · w[first + s·j], δ = ⌊(φ + top) / s⌋.
+ */
+function phasedInputGradient(e: BlockedBuilder, dy: string, g: ConvolutionGeometry, filter: FilterOf): string | null {
   const [n, c, h, w] = g.input
   const kw = g.kernel[1]
   const group = g.depthwise ? e.up(c) : 1
 
-  // x has s·s kinds of pixels, by their place between the windows; each kind sees its own few taps, so each is a small convolution
-  // of dy, and the results are laid between each other. Rows of kind φ: x[s·i + φ] = Σ_j dy[i + δ − j] · w[first + s·j].
   const kinds = (axis: 0 | 1) => {
     const [s, size, out, kernel, before] = [g.strides[axis], g.input[2 + axis]!, g.output[2 + axis]!, g.kernel[axis], g.padding[axis]]
     const length = Math.ceil(size / s)
@@ -200,9 +229,9 @@ function crop(e: BlockedBuilder, x: string, [n, c, h, w]: Four, [toH, toW]: read
 
 /**
  * Depthwise: every channel of every picture is convolved with its own dy as the kernel, stride and dilation having changed places. In
- * the blocked layout both are already the tensors that such a convolution wants. Returns [C, 1, kH, kW], plain; null: no blocked form.
+ * the blocked layout both are already the tensors that such a convolution wants. Returns [C, 1, kH, kW], plain.
  */
-export function depthwiseWeightGradient(e: BlockedBuilder, dy: string, x: string, g: ConvolutionGeometry): string | null {
+export function depthwiseWeightGradient(e: BlockedBuilder, dy: string, x: string, g: ConvolutionGeometry): string {
   const [n, c, h, w] = g.input
   const [, , oh, ow] = g.output
   const [kh, kw] = g.kernel
@@ -225,20 +254,35 @@ export function depthwiseWeightGradient(e: BlockedBuilder, dy: string, x: string
   return e.reshape(e.nchwc('ReorderOutput', [e.reshape(sum, [1, cUp, kh * kw, 1])], { channels: c }), [c, 1, kh, kw])
 }
 
-/** The compositions for a dense weight gradient. All give [K, k·k, C], which is channelsLast. */
-export const weightGradientForms = ['rows', 'columns', 'pictures', 'taps', 'separable'] as const
+/**
+ * The compositions for a dense weight gradient; all give [K, k·k, C], which is channelsLast.
+ * rows       dyᵀ[N·L, K] · x[N·L, k·k·C], both channelsLast
+ * columns    dy[K, N·L] · x[N·L, k·k·C]
+ * taps       the same tap by tap, without gathering x
+ * pictures   dy[K, L] · x[C, L]ᵀ picture by picture, both plain
+ * strips     dy[K, L] · x[L, B] block by block: x stays blocked, only the narrow dy is converted
+ * separable  rows shifted on dy, columns on x, picture by picture
+ */
+export const weightGradientForms = ['rows', 'columns', 'taps', 'pictures', 'strips', 'separable'] as const
 export type WeightGradientForm = (typeof weightGradientForms)[number]
 
 const unitStride = (g: ConvolutionGeometry) => g.strides[0] === 1 && g.strides[1] === 1
 const pointwise = (g: ConvolutionGeometry) => g.kernel[0] === 1 && g.kernel[1] === 1 && g.padding.every(p => p === 0)
 
-/** The forms that can be had for this window, the presumably fastest first (measured on 2 cores with AVX-512; see docs/benchmarks.md). */
+/** The forms that can be had for this window, the presumably fastest first (measured on 2 cores with AVX-512: docs/inside/engine-blocked.md). */
 export function formsFor(g: ConvolutionGeometry): WeightGradientForm[] {
-  const pixels = g.output[2] * g.output[3]
-  if (pointwise(g)) return pixels >= 1024 && unitStride(g) ? ['pictures', 'rows', 'columns'] : ['rows', 'columns', 'pictures']
-  const same = unitStride(g) && g.output[2] === g.input[2] && g.output[3] === g.input[3]
-  if (same && pixels >= 784) return ['separable', 'rows', 'columns', 'taps']
-  return same ? ['taps', 'columns', 'rows', 'separable'] : ['taps', 'columns', 'rows']
+  const [c, k, pixels] = [g.input[1], g.output[1], g.output[2] * g.output[3]]
+  const first = (...forms: WeightGradientForm[]) => {
+    const same = unitStride(g) && g.output[2] === g.input[2] && g.output[3] === g.input[3]
+    const possible: WeightGradientForm[] = pointwise(g) ? ['rows', 'columns'] : ['rows', 'columns', 'taps']
+    if (pointwise(g) && unitStride(g)) possible.push('pictures', 'strips')
+    else if (same) possible.push('separable')
+    return [...forms.filter(form => possible.includes(form)), ...possible.filter(form => !forms.includes(form))]
+  }
+  if (!pointwise(g)) return pixels >= 784 ? first('separable', 'taps', 'columns') : first('taps', 'columns')
+  if (k < c && pixels >= 500) return first('strips', 'pictures')
+  if (pixels >= 190) return first('pictures', 'columns')
+  return k >= c && pixels < 100 ? first('rows', 'columns') : first('columns', 'rows')
 }
 
 /** dW as [K, kH, kW, C] from the nodes dy and x, in one of the forms above. */
@@ -262,6 +306,13 @@ export function denseWeightGradient(
   if (form === 'pictures') {
     const dw = products(e.reshape(want(dyNode, 'plain'), [n, k, pixels]), e.reshape(want(xNode, 'plain'), [n, c, pixels]))
     return whole(sumOverPictures(dw))
+  }
+  if (form === 'strips') {
+    const blocks = e.up(c) / e.block
+    const dy = e.reshape(want(dyNode, 'plain'), [n, 1, k, pixels])
+    const each = b.node('MatMul', [dy, e.reshape(want(xNode, 'blocked'), [n, blocks, pixels, e.block])]) // [N, C/B, K, B]
+    const dw = e.reshape(sumOverPictures(each), [1, blocks * e.block, k, 1])
+    return whole(e.nchwc('ReorderOutput', [dw], { channels: c, channels_last: 1 }))
   }
   if (form === 'separable') {
     // dw[a, b] = Σ dy[y − a, x] · x̂[y, x + b]: rows are shifted on one side, columns on the other: kH + kW copies instead of kH·kW.

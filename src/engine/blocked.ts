@@ -68,6 +68,10 @@ function createLowering(outputs: Readonly<Record<string, Node>>, options: Blocke
   const homes = new Map<Node, Layout>()
   const pending = new Map<Node, Pending>()
   const parameters = new Map<string, ParameterLayout>()
+  /** Inside nodes that only their products emit. */
+  const masks = new Set<Node>()
+  /** Shapes of the values that were made blocked. */
+  const blockedShapes = new Set<string>()
   const filters = new Map<Node, Map<string, string>>()
   const known = (options.choices ?? {}) as Record<string, Json>
   const choices: Record<string, Json> = {}
@@ -75,6 +79,7 @@ function createLowering(outputs: Readonly<Record<string, Node>>, options: Blocke
   const put = (node: Node, layout: Layout, tensor: string) => {
     values.set(node, { [layout]: tensor })
     homes.set(node, layout)
+    if (layout === 'blocked') blockedShapes.add(String(node.shape))
   }
   const want = (node: Node, layout: Layout): string => {
     if (pending.has(node)) settle(node)
@@ -212,11 +217,26 @@ function createLowering(outputs: Readonly<Record<string, Node>>, options: Blocke
       return withZero && (activate(node, { activation: 'Clip', activation_params: bounds }) || elementwise(node))
     },
     Sub: elementwise,
-    Mul: elementwise,
+    Mul(node) {
+      const [left, right] = node.inputs as [Node, Node]
+      const [mask, other] = masks.has(right) ? [right, left] : [left, right]
+      if (!masks.has(mask) || !sameShape(other.shape, node.shape)) return elementwise(node)
+      put(node, 'blocked', masked(want(other, 'blocked'), mask as Node<'Inside'>))
+      return true
+    },
     Neg: elementwise,
     Sigmoid: elementwise,
     Tanh: elementwise,
-    Inside: elementwise,
+    Inside(node) {
+      const [x] = node.inputs as [Node]
+      const only = users.get(node)!
+      // a mask that is only multiplied with: the product takes its two steps itself
+      if ((pending.has(x) || homes.get(x) === 'blocked') && only.length && only.every(user => is(user, 'Mul')) && !isOutput.has(node)) {
+        masks.add(node)
+        return true
+      }
+      return elementwise(node)
+    },
     Equal: elementwise,
     Div: elementwise,
     Exp: elementwise,
@@ -227,7 +247,8 @@ function createLowering(outputs: Readonly<Record<string, Node>>, options: Blocke
       const [x] = node.inputs as [Node]
       const [n, c, h, w] = node.shape as unknown as Four
       // what global pooling sends back: one number a channel, to every pixel
-      if (node.shape.length !== 4 || h * w === 1 || !sameShape(x.shape, [n, c, 1, 1]) || !blockedUsers(node)) return false
+      if (node.shape.length !== 4 || h * w === 1 || !sameShape(x.shape, [n, c, 1, 1]) || !blockedShapes.has(String(node.shape)))
+        return false
       const small = e.reshape(want(x, 'blocked'), [n, e.up(c) / e.block, 1, e.block])
       const wide = b.node('Expand', [small, b.ints([n, e.up(c) / e.block, h * w, e.block])])
       put(node, 'blocked', e.reshape(wide, [n, e.up(c), h, w]))
@@ -240,9 +261,10 @@ function createLowering(outputs: Readonly<Record<string, Node>>, options: Blocke
       const is = (...wanted: number[]) => axes.length === wanted.length && wanted.every(axis => axes.includes(axis))
       if (home === 'blocked' && (is(0, 2, 3) || is(2, 3))) {
         const [n, c, h, w] = x.shape as unknown as Four
-        const strips = e.reshape(want(x, 'blocked'), [(n * e.up(c)) / e.block, h * w, e.block])
-        let sum = e.reshape(b.node('ReduceSum', [strips, b.ints([1])], { keepdims: 0 }), [n, e.up(c)])
-        if (is(0, 2, 3)) sum = b.node('ReduceSum', [sum, b.ints([0])], { keepdims: 1 })
+        // global pooling is the runtime's quickest reduction of a blocked picture; it divides by the pixels
+        let mean = e.nchwc('GlobalAveragePool', [want(x, 'blocked')])
+        if (is(0, 2, 3)) mean = b.node('ReduceSum', [mean, b.ints([0])], { keepdims: 1 })
+        let sum = h * w === 1 ? mean : b.node('Mul', [mean, b.scalar(h * w)])
         if (c !== e.up(c)) sum = b.node('Slice', [sum, b.ints([0]), b.ints([c]), b.ints([1])])
         put(node, 'plain', e.reshape(sum, node.shape))
         return true
@@ -276,15 +298,21 @@ function createLowering(outputs: Readonly<Record<string, Node>>, options: Blocke
     return true
   }
 
-  /** Does somebody use this value in the blocked layout? */
-  function blockedUsers(node: Node): boolean {
-    return users
-      .get(node)!
-      .some(user =>
-        user.inputs.some(
-          input => input !== node && sameShape(input.shape, node.shape) && (pending.has(input) || homes.get(input) === 'blocked'),
-        ),
-      )
+  /** x · [minimum < y < maximum], one bound after the other: the intermediate results stay in the cache and take no memory of their own. */
+  function masked(x: string, mask: Node<'Inside'>): string {
+    const { minimum, maximum } = mask.attributes
+    const y = want(mask.inputs[0]!, 'blocked')
+    if (minimum > -Infinity) x = b.node('Mul', [x, step(y, minimum, 1)])
+    if (maximum < Infinity) x = b.node('Mul', [x, step(y, maximum, -1)])
+    return x
+  }
+  /**
+   * [y > bound], or [y < bound] for sign −1, in one pass: max(0, min(1, ±2¹⁰⁰·(y − bound))). A power of two keeps the product exact, so that
+   * only equality gives 0.
+   */
+  function step(y: string, bound: number, sign: 1 | -1): string {
+    const steep = sign * 2 ** 100
+    return b.node('HardSigmoid', [y], { alpha: { float: steep }, beta: { float: -steep * bound } })
   }
 
   /** Stays in the layout of its largest input if every other input can be had in it. */

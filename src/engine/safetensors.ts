@@ -88,7 +88,7 @@ function fields(value: unknown, what: string): [string, unknown][] {
 
 function widen(type: string, bytes: Uint8Array): Float32Array {
   // a copy also aligns: a tensor may begin anywhere
-  const { buffer } = bytes.slice()
+  const { buffer } = new Uint8Array(bytes) // not slice(): a Buffer's is a view
   switch (type) {
     case 'F32':
       return new Float32Array(buffer)

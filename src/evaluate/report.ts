@@ -175,7 +175,7 @@ function matrix(confusion: Evaluation['confusion'], classes: readonly string[]):
     const n = row.reduce((sum, count) => sum + count, 0)
     return html`<tr><th scope="row" title="${classes[truth]}"><bdi>${classes[truth]}</bdi></th>${row.map((count, answer) => {
       const step = n === 0 ? 0 : Math.ceil((10 * count) / n)
-      const kind = count === 0 ? 'none' : `${truth === answer ? 'right' : 'wrong'}-${step}${step >= 6 ? ' strong' : ''}`
+      const kind = count === 0 ? 'none' : `${truth === answer ? 'right' : 'wrong'}-${step}`
       return html`<td class="${kind}">${count}</td>`
     })}</tr>`
   })}</tbody></table></div>`

@@ -7,13 +7,22 @@ const dark = `
   --paper: #171613; --raised: #211f1b; --ink: #ebe7df; --quiet: #a8a195; --rule: #37332c;
   --accent: #74c7bb; --accent-soft: #2c5a54; --warm: #ea9a6e; --warm-soft: #6b3a22;`
 
-/** Heat in ten steps: `right-n` on the diagonal, `wrong-n` beside it. The numbers stay readable: the text turns where the cell is strong. */
-const heat = Array.from({ length: 10 }, (_, i) => i + 1)
-  .flatMap(step => [
-    `.confusion .right-${step} { background: color-mix(in oklab, var(--accent) ${Math.round(step * 8.5 + 5)}%, var(--paper)); }`,
-    `.confusion .wrong-${step} { background: color-mix(in oklab, var(--warm) ${Math.round(step * 8.5 + 10)}%, var(--paper)); }`,
-  ])
-  .join('\n')
+/**
+ * Heat in ten steps: `right-n` on the diagonal, `wrong-n` beside it, n tenths of the row. A number needs 4.5 : 1 against its cell, which no
+ * text colour has on the middle tones: the steps jump over them, and the text turns there.
+ */
+const heat = (shares: readonly number[], turn: number) =>
+  shares
+    .flatMap((share, i) => {
+      const text = i + 1 >= turn ? ' color: var(--paper);' : ''
+      return [
+        `.confusion .right-${i + 1} { background: color-mix(in srgb, var(--accent) ${share}%, var(--paper));${text} }`,
+        `.confusion .wrong-${i + 1} { background: color-mix(in srgb, var(--warm) ${share}%, var(--paper));${text} }`,
+      ]
+    })
+    .join('\n')
+const lightHeat = heat([12, 20, 28, 36, 44, 52, 60, 70, 94, 100], 9)
+const darkHeat = heat([14, 20, 26, 33, 40, 72, 79, 86, 93, 100], 6)
 
 export const stylesheet = `
 :root { color-scheme: light dark; ${light} }
@@ -107,8 +116,10 @@ th { font-weight: 600; text-align: left; }
 .confusion thead th span { display: block; writing-mode: vertical-rl; transform: rotate(180deg); max-height: 7rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; margin: 0 auto; }
 .confusion tbody th { font-weight: 500; text-align: right; padding: 0 0.6rem 0 0; max-width: 11rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; position: sticky; left: 0; background: var(--paper); }
 .mixed { display: grid; grid-template-columns: minmax(0, max-content) minmax(15rem, 1fr); gap: 2.2rem; align-items: end; }
-.confusion .strong { color: var(--paper); }
-${heat}
+${lightHeat}
+@media screen and (prefers-color-scheme: dark) {
+${darkHeat}
+}
 
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); gap: 1.7rem 1.2rem; list-style: none; margin: 0; padding: 0; }
 .cards li { min-width: 0; }
@@ -161,6 +172,6 @@ footer { margin-top: 3.5rem; color: var(--quiet); font-size: 0.82rem; }
   .worst, .per-class, .data { break-inside: auto; }
   .cards { grid-template-columns: repeat(5, 1fr); }
   .track, .fill, .fill-quiet, .interval, .confusion td, .picture { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  details > :not(summary) { display: block; }
+  details::details-content { content-visibility: visible; block-size: auto; }
 }
 `

@@ -9,6 +9,7 @@ import sharp, { type Metadata, type Sharp } from 'sharp'
 import { Failure } from '../failure.ts'
 import { decodeBitmap } from './bmp.ts'
 import { formatOf, type ReadFormat, refused } from './format.ts'
+import { createRoom } from './room.ts'
 import { looksLikeRaw } from './tiff.ts'
 
 /** RGB, 8 bits, sRGB: `data` is [height, width, 3] without gaps. */
@@ -22,6 +23,7 @@ export type DecodeOptions = {
 }
 
 export const defaultMaxPixels = 1e8
+const room = createRoom(defaultMaxPixels)
 const uploadFormats: readonly ReadFormat[] = ['jpeg', 'png', 'webp', 'gif', 'tiff']
 const timeout = { upload: 5, local: 20 } as const // seconds
 const white = '#ffffff'
@@ -40,7 +42,7 @@ sharp.cache(false)
 export async function decodePicture(bytes: Uint8Array, options: DecodeOptions): Promise<Picture> {
   const maxPixels = options.maxPixels ?? defaultMaxPixels
   const format = readableFormat(bytes, options.formats)
-  if (format === 'bmp') return { format, ...decodeBitmap(bytes, maxPixels) }
+  if (format === 'bmp') return { ...decodeBitmap(bytes, maxPixels), format }
   if (format === 'avif') sharp.unblock({ operation: ['VipsForeignLoadHeif'] })
 
   const limits = { maxPixels, seconds: timeout[options.formats] }
@@ -74,7 +76,8 @@ function readableFormat(bytes: Uint8Array, formats: DecodeOptions['formats']): R
 }
 
 type Limits = { maxPixels: number; seconds: number }
-type Strictness = 'none' | 'truncated' | 'error' | 'warning'
+/** libvips' failOn: `warning` accepts nothing odd, `error` goes on as far as it can. */
+type Strictness = 'error' | 'warning'
 
 async function decodeWith(bytes: Uint8Array, format: ReadFormat, failOn: Strictness, limits: Limits): Promise<Picture> {
   const { maxPixels, seconds } = limits
@@ -86,6 +89,10 @@ async function decodeWith(bytes: Uint8Array, format: ReadFormat, failOn: Strictn
   const { width, height } = metadata
   if (width * height > maxPixels) throw tooLarge(`${width}×${height} pixels`, limits)
 
+  return await room.within(width * height, () => render(open, metadata, format, seconds))
+}
+
+async function render(open: () => Sharp, metadata: Metadata, format: ReadFormat, seconds: number): Promise<Picture> {
   const flags = flagsOf(metadata)
   const image = open().timeout({ seconds }).autoOrient()
   if (metadata.depth !== 'uchar') {
@@ -93,8 +100,9 @@ async function decodeWith(bytes: Uint8Array, format: ReadFormat, failOn: Strictn
     if (stretched) return { ...stretched.picture, format, flags: [...flags, ...stretched.flags] }
   }
   if (metadata.hasAlpha || format === 'gif' || format === 'webp') image.flatten({ background: white })
-  const { data, info } = await image.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
-  return { width: info.width, height: info.height, data: info.channels === 3 ? data : repeatGrey(data, info.channels), format, flags }
+  const { data, info } = await image.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
+  if (info.channels !== 3) throw new Failure('image_unreadable', { reason: 'its colours are of a kind that is not known' })
+  return { width: info.width, height: info.height, data, format, flags }
 }
 
 function flagsOf(metadata: Metadata): string[] {
@@ -107,17 +115,6 @@ function flagsOf(metadata: Metadata): string[] {
   if (metadata.isPalette) flags.push('palette')
   if ((metadata.pages ?? 1) > 1) flags.push(metadata.format === 'tiff' ? 'pages' : 'animated')
   return flags
-}
-
-/** One channel three times; a picture that libvips left grey. */
-function repeatGrey(data: Uint8Array, channels: number): Uint8Array {
-  const rgb = new Uint8Array((data.length / channels) * 3)
-  for (let from = 0, to = 0; from < data.length; from += channels) {
-    rgb[to++] = data[from]!
-    rgb[to++] = data[from]!
-    rgb[to++] = data[from]!
-  }
-  return rgb
 }
 
 // ── more than eight bits ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -118,6 +118,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const held: Held = { bytes: 0 }
   const thumbnails = new Map<number, Promise<Uint8Array>>()
   let closing = false
+  let underWay = 0
+  /** Browsers open connections ahead of need: what has no request on it when the last answer is out, is closed. */
+  const closeWhenDone = () => {
+    if (closing && underWay === 0) server.closeAllConnections()
+  }
 
   /** The whole surface. `open` routes need no token: they say nothing about the model's pictures. */
   const routes: Record<string, Route> = {
@@ -142,7 +147,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const example = /^\/examples\/(\d{1,4})$/.exec(path)
     const pattern = example ? '/examples/*' : path
     const route = Object.hasOwn(routes, pattern) ? routes[pattern] : undefined
-    response.once('close', () => metrics.answered(route ? pattern : 'other', response.headersSent ? response.statusCode : 499))
+    underWay++
+    response.once('close', () => {
+      underWay--
+      metrics.answered(route ? pattern : 'other', response.headersSent ? response.statusCode : 499)
+      closeWhenDone()
+    })
     try {
       for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
       if (closing) response.setHeader('connection', 'close')
@@ -234,12 +244,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       if (!closing) {
         closing = true
         const drained = new Promise<void>(resolve => server.close(() => resolve()))
-        // a connection kept alive falls idle when its last answer is out
-        const idle = setInterval(() => server.closeIdleConnections(), 20)
+        closeWhenDone()
         const limit = setTimeout(() => server.closeAllConnections(), limits.drain)
         await drained
         clearTimeout(limit)
-        clearInterval(idle)
         await modelHost.close()
       }
       return metrics.stats()

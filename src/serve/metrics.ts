@@ -48,7 +48,7 @@ export function createMetrics() {
       return { requests, predictions, failures, p50: percentile(0.5), p95: percentile(0.95), seconds: (performance.now() - started) / 1000 }
     },
     /** Prometheus' text format 0.0.4. */
-    text(model: string, host: { ready: boolean; waiting: number; running: number; restarts: number }): string {
+    text(model: string, host: { ready: boolean; waiting: number; running: number; restarts: number; pid: number | undefined }): string {
       const name = model.replace(/[\\"\n]/g, c => (c === '\n' ? '\\n' : `\\${c}`))
       return [
         '# HELP plinth_requests_total Requests answered.',
@@ -75,6 +75,9 @@ export function createMetrics() {
         '# HELP plinth_model_restarts_total Times the model was started again.',
         '# TYPE plinth_model_restarts_total counter',
         `plinth_model_restarts_total{model="${name}"} ${host.restarts}`,
+        '# HELP plinth_host_pid Process that runs the model.',
+        '# TYPE plinth_host_pid gauge',
+        `plinth_host_pid{model="${name}"} ${host.pid ?? 0}`,
         '',
       ].join('\n')
     },

@@ -114,11 +114,11 @@ export async function startModelHost(options: ModelHostOptions): Promise<ModelHo
       const alone = waiting[0]!.downs > 0 || [...running.values()].some(job => job.downs > 0)
       if (alone && running.size > 0) return
       const job = waiting.shift()!
-      if (running.size === 0) {
+      running.set(job.id, job)
+      if (running.size === 1) {
         lastAnswer = Date.now()
         watch()
       }
-      running.set(job.id, job)
       opened.child.send(job.message, error => {
         if (error) opened.child.kill('SIGKILL') // the channel is gone; `exit` puts the work back
       })

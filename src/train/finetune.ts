@@ -178,7 +178,7 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
     const best = await readCheckpoint<null>(bestFile(run.directory))
     const record = progress.history.find(({ epoch }) => epoch === progress.bestEpoch)
     if (!best || !record) throw new Failure('internal', { problem: 'fine-tuning ended without a scored epoch' })
-    const weights: Weights = new Map([...best.state.tensors].map(([name, tensor]) => [name, tensor.data as Float32Array]))
+    const weights = new Map([...best.state.tensors].map(([name, tensor]) => [name, tensor.data]))
     const head = { weight: weights.get(headWeight)!, bias: weights.get(headBias)! }
     weights.delete(headWeight)
     weights.delete(headBias)
