@@ -260,7 +260,7 @@ function createLowering(outputs: Readonly<Record<string, Node>>, options: Blocke
       const home = pending.has(x) ? 'blocked' : homes.get(x)
       const is = (...wanted: number[]) => axes.length === wanted.length && wanted.every(axis => axes.includes(axis))
       if (home === 'blocked' && (is(0, 2, 3) || is(2, 3))) {
-        const [n, c, h, w] = x.shape as unknown as Four
+        const [, c, h, w] = x.shape as unknown as Four
         // global pooling is the runtime's quickest reduction of a blocked picture; it divides by the pixels
         let mean = e.nchwc('GlobalAveragePool', [want(x, 'blocked')])
         if (is(0, 2, 3)) mean = b.node('ReduceSum', [mean, b.ints([0])], { keepdims: 1 })

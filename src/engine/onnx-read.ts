@@ -186,7 +186,7 @@ function readTensor(bytes: Uint8Array): OnnxTensor {
   if (raw) {
     if (raw.length !== count * array.BYTES_PER_ELEMENT)
       throw malformed(`the tensor ${shown(name)} has ${raw.length} bytes for [${shape.slice(0, 8).join(', ')}] of ${elementType}`)
-    return { name, type: elementType, shape, data: new array(raw.slice().buffer as ArrayBuffer) }
+    return { name, type: elementType, shape, data: new array(new Uint8Array(raw).buffer) }
   }
   const given = elementType === 'int64' || elementType === 'uint64' || elementType === 'uint32' ? wide : numbers
   if (given.length !== count) throw malformed(`the tensor ${shown(name)} has ${given.length} of ${count} numbers`)
