@@ -11,6 +11,8 @@ import type { Context } from '../../src/cli/output.ts'
 const entries = groups.flatMap(group => Object.entries(group.commands))
 const commands: Command[] = await Promise.all(entries.map(async ([, load]) => (await load()).default))
 
+const everyday = new Set(Object.keys(groups[0]!.commands).filter(name => name !== 'doctor')) // doctor takes nothing
+
 test('a command is called what the table calls it', () => {
   assert.deepEqual(
     commands.map(command => command.name),
@@ -32,8 +34,7 @@ test('every example is a command line that the command accepts', () => {
       .flatMap(example => example.split(/ && | \| | > /))
       .map(line => line.replace(/^npx /, ''))
       .filter(line => line.startsWith('plinth '))
-    const plain = !Object.keys(command.options).length
-    assert.ok(lines.length || plain, `${command.name} has an example that calls plinth`)
+    if (everyday.has(command.name)) assert.ok(lines.length, `${command.name} has an example`)
     for (const line of lines) {
       const { rest } = takeCommonFlags(line.split(/\s+/).slice(1))
       const called = commands.find(({ name }) => `${rest.join(' ')} `.startsWith(`${name} `))
