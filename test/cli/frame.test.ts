@@ -207,10 +207,11 @@ test('plinth itself: it may be executed, and knows its version and its commands'
 
 /** What a terminal would show; null where no pseudo-terminal can be had. */
 function onTerminal(words: string[], env: Record<string, string> = {}): Promise<string | null> {
-  const { NO_COLOR: _, ...rest } = process.env
+  // of the surroundings only this: CI, NO_COLOR, COLORTERM and others each have a say in colours
+  const { PATH, HOME } = process.env
   const command = [process.execPath, example, ...words].map(word => `'${word}'`).join(' ')
   const child = spawn('script', ['-qec', command, '/dev/null'], {
-    env: { ...rest, TERM: 'xterm', ...env },
+    env: { PATH, HOME, TERM: 'xterm', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   return new Promise(resolve => {

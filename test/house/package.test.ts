@@ -35,7 +35,10 @@ const reason = install()
 test('the package holds what runs and nothing else', () => {
   const { files, size } = tarball
   const foreign = files.filter(
-    path => !/^(src\/.*\.(js|d\.ts|safetensors|zip|html|css|txt|json)|package\.json|LICENSE|NOTICE|README\.md|CHANGELOG\.md)$/.test(path),
+    path =>
+      !/^(src\/.*(\.(js|d\.ts|safetensors|zip|html|css|txt|json)|\/NOTICE)|package\.json|LICENSE|NOTICE|README\.md|CHANGELOG\.md)$/.test(
+        path,
+      ),
   )
   assert.deepEqual(foreign, [])
   for (const needed of [
