@@ -65,5 +65,6 @@ function run(command: string, words: readonly string[], environment: Record<stri
   return spawnSync(command, words, { env: { ...process.env, ...environment }, encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
-const lastLine = ({ stderr, error }: SpawnSyncReturns<string>): string =>
-  error?.message ?? stderr?.trim().split('\n').at(-1) ?? 'no reason given'
+function lastLine({ stderr, error }: SpawnSyncReturns<string>): string {
+  return error?.message ?? stderr?.trim().split('\n').at(-1) ?? 'no reason given'
+}
