@@ -1,5 +1,5 @@
 /**
- * A command, described once: its help, its parsing, its shell completion and its page in the docs come from this description.
+ * A command, described once: its help, its parsing and its shell completion come from this description.
  *
  *     export default defineCommand({
  *       name: 'runs show',
