@@ -6,7 +6,8 @@ import { formatOf } from '../images/format.ts'
 import type { Manifest, ManifestRow, Unreadable } from '../sdk/shapes.ts'
 import { joinGroups } from './groups.ts'
 import { type Layout, type Placed, readLayout } from './layout.ts'
-import { byCodePoint, checkStopped, type Ignored, openSource, type Source, type SourceFile, sha256 } from './source.ts'
+import { openSource } from './open-source.ts'
+import { byCodePoint, checkStopped, type Ignored, type Source, type SourceFile, sha256 } from './source.ts'
 
 export type ImportOptions = {
   /** Where the files go, named by their sha256. Nothing else is written. */

@@ -1,9 +1,6 @@
-/** Where pictures come from: a folder or a zip archive, listed the same way, so that everything behind it cannot tell them apart. */
+/** What a folder and a zip archive of pictures have in common: both are listed as a Source, and everything behind it cannot tell them apart. */
 import { createHash } from 'node:crypto'
-import { stat } from 'node:fs/promises'
 import { Failure } from '../failure.ts'
-import { openArchive } from './archive.ts'
-import { openFolder } from './folder.ts'
 
 export type SourceFile = {
   /** Relative, forward slashes, Unicode NFC unless two names would fall together. */
@@ -26,17 +23,6 @@ export type Source = {
 
 /** A picture file larger than this is not read into memory. */
 export const maxFileBytes = 256 * 1024 * 1024
-
-/** Throws source_not_found, source_not_a_folder, source_forbidden, archive_unsafe, archive_damaged. */
-export async function openSource(path: string, signal?: AbortSignal): Promise<Source> {
-  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'EACCES' || error.code === 'EPERM') throw new Failure('source_forbidden', { path })
-    throw new Failure('source_not_found', { path })
-  })
-  if (found.isDirectory()) return await openFolder(path, signal)
-  if (found.isFile()) return await openArchive(path, signal)
-  throw new Failure('source_not_a_folder', { path })
-}
 
 export function checkStopped(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new Failure('interrupted', { next: 'Nothing was saved. Run the same command again to import.' })
