@@ -70,7 +70,7 @@ function readEntry(name: string, value: unknown, available: number) {
   const offsets = entry.get('data_offsets')
   const isCount = (v: unknown): v is number => Number.isSafeInteger(v) && (v as number) >= 0
   if (typeof type !== 'string' || !Object.hasOwn(bytesOf, type))
-    throw malformed(`${quoted(name)} has the unknown type ${quoted(String(type))}`)
+    throw malformed(`${quoted(name)} has the unknown type ${typeof type === 'string' ? quoted(type) : `(${typeof type})`}`)
   if (!Array.isArray(shape) || shape.length > 16 || !shape.every(isCount)) throw malformed(`${quoted(name)} has no sound shape`)
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) throw malformed(`${quoted(name)} has no sound place`)
   const [from, to] = offsets as [number, number]
@@ -124,14 +124,14 @@ export function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
   as: 'F32' | 'F16' = 'F32',
 ): Uint8Array {
-  const entries: Record<string, unknown> = Object.keys(metadata).length ? { __metadata__: metadata } : {}
+  const entries: [string, unknown][] = Object.keys(metadata).length ? [['__metadata__', metadata]] : []
   let end = 0
   for (const [name, { shape, data }] of tensors) {
     const from = end
     end += data.length * bytesOf[as]!
-    entries[name] = { dtype: as, shape, data_offsets: [from, end] }
+    entries.push([name, { dtype: as, shape, data_offsets: [from, end] }])
   }
-  const json = new TextEncoder().encode(JSON.stringify(entries))
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries))) // fromEntries: a tensor called __proto__ is a key like others
   const headerLength = Math.ceil(json.length / 8) * 8 // spaces behind it keep the tensors aligned
   const file = new Uint8Array(8 + headerLength + end)
   new DataView(file.buffer).setBigUint64(0, BigInt(headerLength), true)
