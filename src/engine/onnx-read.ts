@@ -100,8 +100,8 @@ function readAttribute(bytes: Uint8Array, depth: number): [string, Attribute] {
     else if (f.number === 4) found.string = text(f)
     else if (f.number === 5) found.tensor = readTensor(message(f))
     else if (f.number === 6) found.graph = readGraph(message(f), depth + 1)
-    else if (f.number === 7) floats.push(...packed(f, float, 4))
-    else if (f.number === 8) ints.push(...packed(f, int, 0))
+    else if (f.number === 7) append(floats, packed(f, float, 4))
+    else if (f.number === 8) append(ints, packed(f, int, 0))
     else if (f.number === 9) strings.push(text(f))
     else if (f.number === 10) throw unsupported('lists of tensors')
     else if (f.number === 11) throw unsupported('lists of graphs')
@@ -159,17 +159,17 @@ function readTensor(bytes: Uint8Array): OnnxTensor {
   const wide: bigint[] = []
   const strings: string[] = []
   for (const f of fields(bytes)) {
-    if (f.number === 1) shape.push(...packed(f, int, 0))
+    if (f.number === 1) append(shape, packed(f, int, 0))
     else if (f.number === 2) type = int(f)
     else if (f.number === 3) throw unsupported('tensors in segments')
-    else if (f.number === 4) numbers.push(...packed(f, float, 4))
-    else if (f.number === 5) numbers.push(...packed(f, int, 0))
+    else if (f.number === 4) append(numbers, packed(f, float, 4))
+    else if (f.number === 5) append(numbers, packed(f, int, 0))
     else if (f.number === 6) strings.push(text(f))
-    else if (f.number === 7) wide.push(...packed(f, bigint, 0))
+    else if (f.number === 7) append(wide, packed(f, bigint, 0))
     else if (f.number === 8) name = text(f)
     else if (f.number === 9) raw = message(f)
-    else if (f.number === 10) numbers.push(...packed(f, double, 8))
-    else if (f.number === 11) wide.push(...packed(f, bigint, 0))
+    else if (f.number === 10) append(numbers, packed(f, double, 8))
+    else if (f.number === 11) append(wide, packed(f, bigint, 0))
     else if (f.number === 13) external = true
     else if (f.number === 14) external ||= int(f) !== 0
   }
@@ -319,6 +319,11 @@ function text(f: Field): string {
   const bytes = message(f)
   if (bytes.length > limits.name) throw malformed(`a name has ${bytes.length} bytes`)
   return decodeText(bytes)
+}
+
+/** Not `push(...values)`: a million arguments are more than the stack holds. */
+function append<T>(to: T[], values: Iterable<T>): void {
+  for (const value of values) to.push(value)
 }
 
 /** A repeated number, alone or packed; `size` 0 = varints. */
