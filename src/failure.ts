@@ -289,11 +289,29 @@ export const failures = {
     'The disk is full: {path} could not be written. What was there before is unharmed.',
     'Free some space (plinth gc shows what Plinth can spare) and run the same command again.',
   ],
-  read_only: [403, '{path} is on a disk that cannot be written to.', 'Set PLINTH_HOME to a folder on a writable disk.'],
-  not_permitted: [403, 'You may not write {path}.', 'Give yourself the right to, or set PLINTH_HOME to a folder of your own.'],
+  read_only: [
+    403,
+    '{path} is on a disk that cannot be written to.',
+    'Choose a place on a writable disk; PLINTH_HOME says where the home is.',
+  ],
+  not_permitted: [
+    403,
+    'You may not read or write {path}.',
+    'Give yourself the right to, or choose a folder of your own; PLINTH_HOME says where the home is.',
+  ],
   path_in_the_way: [409, 'There is something at {path} already.', 'Choose another path, or move what is there.'],
-  storage: [500, '{path} could not be read or written: {problem}.', 'Check the disk and run the same command again.'],
+  storage: [500, '{path} could not be read or written: {problem}.', 'Check the path and the disk, then run the same command again.'],
   blob_missing: [404, 'The stored file {digest} is not there.', 'Import the pictures again; the same folder gives the same version.'],
+  blob_damaged: [
+    500,
+    'The stored file {digest} is not what was put there. It was moved aside.',
+    'Import the pictures again: the same folder gives the same version, and mends it.',
+  ],
+  home_busy: [
+    503,
+    'Another program kept the database {path} for more than {seconds} s.',
+    'Try again; if it stays so, look for a Plinth that hangs, or for a backup program that holds the file.',
+  ],
   home_damaged: [
     500,
     '{path} does not hold what Plinth wrote there.',
@@ -301,7 +319,7 @@ export const failures = {
   ],
   home_too_new: [
     409,
-    'The home {path} was written by a newer Plinth (format {found}; this one knows {known}).',
+    '{path} was written by a newer Plinth ({found}; this one knows {known}).',
     'Update Plinth, or set PLINTH_HOME to another folder.',
   ],
   name_invalid: [
@@ -313,9 +331,19 @@ export const failures = {
 
   // ── runs and models ──
   run_not_found: [404, 'No run has the id {run}.', 'List runs with plinth runs list.'],
+  metric_invalid: [
+    400,
+    'This cannot be logged as a metric: {problem}.',
+    'Use names of 1 to 250 characters without line breaks, whole steps and numbers.',
+  ],
   run_ambiguous: [400, '{count} runs begin with {run}.', 'Give more letters of the id; plinth runs list shows them.'],
   run_busy: [409, 'Run {run} is at work in process {pid}.', 'Wait for it, or stop it with Ctrl-C in its terminal.'],
   model_not_found: [404, 'There is no model {model}.', 'List models with plinth models list.'],
+  model_name_spent: [
+    409,
+    'The name {name} belonged to a model that was deleted, and its version numbers are not given twice.',
+    'Choose another name.',
+  ],
   model_exists: [409, 'There is a model called {name} already.', 'Choose another name.'],
 
   // ── training and evaluation ──

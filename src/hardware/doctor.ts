@@ -1,62 +1,64 @@
 /** What is here, what of it Plinth can use, why not, and what to do about it. Reads the system; starts one tool at most, with a time limit. */
-import { execFile } from 'node:child_process'
-import { access, constants, readdir, statfs } from 'node:fs/promises'
-import { cpus, freemem, totalmem } from 'node:os'
-import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { cpuQuota, defaultThreads, readText } from './threads.ts'
+import { access, constants, statfs } from 'node:fs/promises'
+import { cpus, freemem, tmpdir, totalmem } from 'node:os'
+import { dirname } from 'node:path'
+import type { Check } from './check.ts'
+import { examineGpus } from './gpus.ts'
+import { affinity, cpuQuota, defaultThreads, memoryLimit, type Read, readText } from './limits.ts'
 
-export interface Check {
-  name: string
-  status: 'ok' | 'warning' | 'problem'
-  found: string
-  /** What to do; absent where there is nothing to do. */
-  next?: string
-}
-
+/** `home`, `cache`: folders, there or not. `runtime`: version of onnxruntime-node; it is not loaded here. */
 export async function examine({ home, cache, runtime }: { home: string; cache: string; runtime: string }): Promise<Check[]> {
   return [
     processor(),
     memory(),
-    ...(await graphics()),
-    node(),
+    ...(await examineGpus()),
+    node(process.versions.node),
     { name: 'runtime', status: 'ok', found: `onnxruntime-node ${runtime}, on the processor` },
-    await disk('home', home),
-    await disk('cache', cache),
+    await disk('home', home, 'Set PLINTH_HOME to a folder of your own.'),
+    await disk('cache', cache, 'Set PLINTH_CACHE to a folder of your own.'),
+    await disk('temporary', tmpdir(), 'Set TMPDIR to a folder of your own.'),
   ]
 }
 
 function processor(): Check {
-  const threads = defaultThreads()
-  const all = cpus().length
-  const quota = cpuQuota()
-  const limit = threads < all ? ` of ${all}${quota ? ` (the container grants ${quota})` : ''}` : ''
   const vectors = simd(readText('/proc/cpuinfo'))
   return {
     name: 'processor',
     status: 'ok',
-    found: `${cpus()[0]?.model.trim() ?? process.arch}, ${threads}${limit} usable cores${vectors ? `, ${vectors}` : ''}`,
+    found: `${cpus()[0]?.model.trim() || process.arch}, ${usableCores(cpus().length)}${vectors ? `, ${vectors}` : ''}`,
   }
+}
+
+/** `all`: the cores of the machine. */
+export function usableCores(all: number, read: Read = readText): string {
+  const threads = defaultThreads(read)
+  if (threads >= all) return `${all} cores`
+  const bound = affinity(read)?.length ?? all
+  const quota = cpuQuota(read)
+  const reasons = [
+    ...(bound < all ? [`this process is bound to ${bound}`] : []),
+    ...(quota !== null && quota < all ? [`the container grants the time of ${Number(quota.toFixed(2))}`] : []),
+  ]
+  return `${threads} of ${all} cores usable${reasons.length ? ` (${reasons.join('; ')})` : ''}`
 }
 
 /** The widest vector instructions of /proc/cpuinfo. */
 export function simd(cpuinfo: string | null): string | null {
-  const flags = new Set(
-    /^flags\s*:(.*)$/m
-      .exec(cpuinfo ?? '')?.[1]
-      ?.trim()
-      .split(/\s+/),
-  )
-  if (flags.has('avx512f')) return 'AVX-512'
+  const line = /^(?:flags|Features)\s*:(.*)$/m.exec(cpuinfo ?? '')?.[1] ?? ''
+  const flags = new Set(line.trim().split(/\s+/))
+  if (flags.has('avx512f')) return flags.has('avx512_vnni') ? 'AVX-512 with VNNI' : 'AVX-512'
   if (flags.has('avx2')) return 'AVX2'
-  return flags.has('sse4_2') ? 'SSE4.2' : null
+  if (flags.has('sse4_2')) return 'SSE4.2'
+  if (flags.has('sve')) return 'SVE'
+  return flags.has('asimd') ? 'NEON' : null
 }
 
 function memory(): Check {
   const limit = memoryLimit()
-  const total = Math.min(totalmem(), limit ?? Number.POSITIVE_INFINITY)
+  const limited = limit !== null && limit < totalmem()
+  const total = limited ? limit : totalmem()
   const available = Math.min(availableMemory(readText('/proc/meminfo')) ?? freemem(), total)
-  const found = `${gigabytes(available)} of ${gigabytes(total)} available${limit && limit < totalmem() ? ' (limit of the container)' : ''}`
+  const found = `${gigabytes(available)} of ${gigabytes(total)} available${limited ? ` (the container's limit; the machine has ${gigabytes(totalmem())})` : ''}`
   if (available > 1e9) return { name: 'memory', status: 'ok', found }
   return {
     name: 'memory',
@@ -66,113 +68,53 @@ function memory(): Check {
   }
 }
 
-/** Bytes that the control group allows; null where there is no limit. */
-export function memoryLimit(read: (path: string) => string | null = readText): number | null {
-  for (const path of ['/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes']) {
-    const limit = Number(read(path)?.trim())
-    if (limit > 0 && limit < 2 ** 60) return limit
-  }
-  return null
-}
-
+/** Bytes that can be had without swapping, of the text of /proc/meminfo. */
 export function availableMemory(meminfo: string | null): number | null {
   const kilobytes = /^MemAvailable:\s+(\d+) kB/m.exec(meminfo ?? '')?.[1]
   return kilobytes ? Number(kilobytes) * 1024 : null
 }
 
-// ── graphics processors ─────────────────────────────────────────────────────────────────────────────────────────────────────
+/** The release that package.json asks for; an older one could not have started this. */
+export function node(version: string): Check {
+  const found = `${version} on ${process.platform}-${process.arch}`
+  if (Number(version.split('.')[0]) >= 24) return { name: 'Node', status: 'ok', found }
+  return { name: 'Node', status: 'problem', found, next: 'Install Node 24 or newer, or run it by npx, which brings its own.' }
+}
 
-const notYet = 'The embedded engine trains on the processor; a GPU is for PyTorch and TensorFlow jobs, which come later.'
+// statfs(2): file systems over a network, where SQLite's write-ahead mode is not safe between machines
+const network: Record<number, string> = { 26985: 'NFS', 4283649346: 'CIFS', 4266872130: 'SMB' }
 
-async function graphics(): Promise<Check[]> {
-  const cards = await pciDisplays()
-  const nvidia = await nvidiaDevices()
-  if (nvidia.length) return nvidia.map(found => ({ name: 'GPU', status: 'ok' as const, found: `${found} (not used yet)`, next: notYet }))
-  const visible = cards.filter(card => card.vendor !== 'other')
-  if (visible.length === 0) return [{ name: 'GPU', status: 'ok', found: 'none found; not needed' }]
-  return Promise.all(
-    visible.map(async ({ vendor }) => ({
-      name: 'GPU',
-      status: 'warning' as const,
-      found: `${vendor}, not usable: ${await whyNot(vendor)}`,
-      next: notYet,
-    })),
+/** The space where `path` is or will be. */
+export async function disk(name: string, path: string, elsewhere: string): Promise<Check> {
+  const there = await nearest(path)
+  const { bavail, bsize, files, ffree, type } = await statfs(there)
+  const writable = await access(there, constants.W_OK).then(
+    () => true,
+    () => false,
   )
+  if (!writable) return { name, status: 'problem', found: `${path} cannot be written`, next: elsewhere }
+  const free = bavail * bsize
+  const found = `${path}, ${gigabytes(free)} free`
+  if (name === 'home' && network[type])
+    return {
+      name,
+      status: 'warning',
+      found: `${found}, on a network disk (${network[type]})`,
+      next: 'Use the home from one machine only, or set PLINTH_HOME to a local disk: the database does not bear two machines.',
+    }
+  if (files > 0 && ffree === 0) return { name, status: 'problem', found: `${path} has no room for another file`, next: elsewhere }
+  if (free > 2e9) return { name, status: 'ok', found }
+  return { name, status: 'warning', found, next: 'Free some space; plinth gc shows what Plinth can spare.' }
 }
 
-const vendors: Record<string, string> = { '0x10de': 'NVIDIA', '0x1002': 'AMD', '0x8086': 'Intel' }
-
-/** Display and accelerator functions on the PCI bus (class 03xx and 12xx). */
-async function pciDisplays(): Promise<{ vendor: string }[]> {
-  const bus = '/sys/bus/pci/devices'
-  const devices = await readdir(bus).catch(() => [])
-  return devices.flatMap(device => {
-    const kind = readText(join(bus, device, 'class'))?.trim() ?? ''
-    if (!/^0x(03|12)/.test(kind)) return []
-    return [{ vendor: vendors[readText(join(bus, device, 'vendor'))?.trim() ?? ''] ?? 'other' }]
-  })
-}
-
-async function nvidiaDevices(): Promise<string[]> {
-  try {
-    const { stdout } = await promisify(execFile)(
-      'nvidia-smi',
-      ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader,nounits'],
-      { timeout: 5000 },
+/** The folder itself, or the closest above it that exists. */
+async function nearest(path: string): Promise<string> {
+  for (let at = path; ; at = dirname(at)) {
+    const exists = await access(at).then(
+      () => true,
+      () => false,
     )
-    return parseNvidia(stdout)
-  } catch {
-    return [] // no such tool, no driver, or it hangs
-  }
-}
-
-/** Lines of `nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader,nounits`. */
-export const parseNvidia = (text: string): string[] =>
-  text
-    .split('\n')
-    .map(line => line.split(',').map(part => part.trim()))
-    .flatMap(([name, mebibytes, driver]) =>
-      name && Number(mebibytes) > 0 ? [`${name}, ${gigabytes(Number(mebibytes) * 2 ** 20)}, driver ${driver}`] : [],
-    )
-
-async function whyNot(vendor: string): Promise<string> {
-  const device = vendor === 'NVIDIA' ? '/dev/nvidia0' : '/dev/dri/renderD128'
-  try {
-    await access(device, constants.R_OK | constants.W_OK)
-    return 'the driver does not answer'
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOENT'
-      ? 'no driver is loaded (or the container was started without the device)'
-      : `no permission on ${device}`
-  }
-}
-
-// ── the rest ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const node = (): Check => ({ name: 'Node', status: 'ok', found: `${process.version} on ${process.platform}-${process.arch}` })
-
-async function disk(name: string, path: string): Promise<Check> {
-  for (let at = path; ; at = join(at, '..')) {
-    const info = await statfs(at).catch(() => null)
-    if (!info && at !== join(at, '..')) continue
-    const free = info ? info.bavail * info.bsize : 0
-    const found = `${path}, ${gigabytes(free)} free`
-    if (
-      info &&
-      !(await access(at, constants.W_OK).then(
-        () => true,
-        () => false,
-      ))
-    )
-      return {
-        name,
-        status: 'problem',
-        found: `${path} cannot be written`,
-        next: `Set PLINTH_${name.toUpperCase()} to a folder of your own.`,
-      }
-    return free > 2e9
-      ? { name, status: 'ok', found }
-      : { name, status: 'warning', found, next: 'Free some space; plinth gc shows what Plinth can spare.' }
+    if (exists || at === dirname(at)) return at
   }
 }
 

@@ -1,0 +1,125 @@
+/** SQLite inside this process, in write-ahead mode, so that commands and trainings read and write at the same time. */
+import { closeSync, openSync } from 'node:fs'
+import type { DatabaseSync } from 'node:sqlite'
+import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, type SqliteDialectConfig, SqliteDriver } from 'kysely'
+import { Failure } from '../failure.ts'
+import { storageFailure } from '../storage/disk.ts'
+import type { Schema } from './schema.ts'
+
+export type Db = Kysely<Schema>
+
+/** How long a statement waits for another process's transaction, in milliseconds. Transactions here take a few. */
+const patience = 10_000
+
+/** `path`: a file, made on first use, or `:memory:`. The database as it is, whatever its schema; `openDatabase` is what to call. */
+export async function connect(path: string): Promise<Db> {
+  const { DatabaseSync } = await importQuietly()
+  let database: DatabaseSync | null = null
+  try {
+    if (path !== ':memory:') closeSync(openSync(path, 'a', 0o600)) // SQLite would make it readable for everybody
+    database = new DatabaseSync(path, {
+      timeout: patience,
+      enableForeignKeyConstraints: true,
+      enableDoubleQuotedStringLiterals: false,
+      allowExtension: false,
+    })
+    database.exec('pragma trusted_schema = off')
+    inWriteAheadMode(database)
+    database.exec('pragma synchronous = full')
+  } catch (error) {
+    database?.close()
+    throw sqliteFailure(error, path)
+  }
+  return new Kysely<Schema>({ dialect: new Dialect({ database: adapter(database, path) }) })
+}
+
+/** Changing the mode does not wait for other processes as statements do: two that open a new home together would fail. */
+function inWriteAheadMode(database: DatabaseSync): void {
+  const until = Date.now() + patience
+  for (;;) {
+    try {
+      database.exec('pragma journal_mode = wal')
+      return
+    } catch (error) {
+      if (kindOf(error) !== BUSY || Date.now() > until) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+    }
+  }
+}
+
+/** What Kysely wants of a database, on node:sqlite, with failures of ours. */
+function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['database'] {
+  const coded = <T>(work: () => T): T => {
+    try {
+      return work()
+    } catch (error) {
+      throw sqliteFailure(error, path)
+    }
+  }
+  return {
+    prepare(text) {
+      const statement = coded(() => database.prepare(text))
+      return {
+        reader: statement.columns().length > 0,
+        all: parameters => coded(() => statement.all(...(parameters as never[]))),
+        run: parameters => coded(() => statement.run(...(parameters as never[]))),
+        *iterate(parameters) {
+          const rows = coded(() => statement.iterate(...(parameters as never[])))
+          for (let row = coded(() => rows.next()); !row.done; row = coded(() => rows.next())) yield row.value
+        },
+      }
+    },
+    close: () => database.close(),
+  }
+}
+
+/** A transaction that reads first and writes later would fail, without waiting, when another process wrote in between. */
+class Dialect extends SqliteDialect {
+  readonly #config: SqliteDialectConfig
+  constructor(config: SqliteDialectConfig) {
+    super(config)
+    this.#config = config
+  }
+  override createDriver() {
+    return new (class extends SqliteDriver {
+      override async beginTransaction(connection: DatabaseConnection): Promise<void> {
+        await connection.executeQuery(CompiledQuery.raw('begin immediate'))
+      }
+    })(this.#config)
+  }
+}
+
+/** node:sqlite announces itself as experimental on every start; users can do nothing with that line. */
+async function importQuietly() {
+  const { emitWarning } = process
+  process.emitWarning = (warning, ...rest) => {
+    if (!String(warning).startsWith('SQLite is an experimental feature')) Reflect.apply(emitWarning, process, [warning, ...rest])
+  }
+  try {
+    return await import('node:sqlite')
+  } finally {
+    process.emitWarning = emitWarning
+  }
+}
+
+// sqlite.org/rescode.html
+const [BUSY, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB] = [5, 8, 10, 11, 13, 14, 26]
+const kindOf = (error: unknown) => ((error as { errcode?: number }).errcode ?? 0) & 0xff
+
+/** What SQLite's refusal means to the user. A constraint or a mistake in the SQL is not the user's and stays as it is. */
+function sqliteFailure(error: unknown, path: string): unknown {
+  const code = { [FULL!]: 'ENOSPC', [READONLY!]: 'EROFS', [CANTOPEN!]: 'EACCES' }[kindOf(error)]
+  if (code) return storageFailure(Object.assign(new Error(String(error), { cause: error }), { code }), path)
+  if ((error as NodeJS.ErrnoException).syscall) return storageFailure(error, path)
+  switch (kindOf(error)) {
+    case BUSY:
+      return new Failure('home_busy', { path, seconds: patience / 1000 }, { cause: error })
+    case CORRUPT:
+    case NOTADB:
+      return new Failure('home_damaged', { path }, { cause: error })
+    case IOERR:
+      return new Failure('storage', { path, problem: String((error as Error).message) }, { cause: error })
+    default:
+      return error
+  }
+}
