@@ -18,6 +18,8 @@ import { IMAGE, MODEL_SIZE, preprocessingGraph } from './preprocessing.ts'
 export const PROBABILITIES = 'probabilities'
 /** The newest `plinth.schema` that this program reads. */
 export const SCHEMA = 1
+/** The version of ONNX's operations that goes with it. */
+const OPSET = 18
 
 export interface Trained {
   backbone: Normalised & { build(picture: Node): { features: Node }; features: number }
@@ -61,13 +63,13 @@ export function withGolden(bytes: Uint8Array, golden: ArtefactMetadata['golden']
 
 /** From `image` to the model-size tensor, and from there to probabilities for any number of pictures at once. */
 export interface Halves {
-  front: Uint8Array
-  back: Uint8Array
+  front: OnnxGraph
+  back: OnnxGraph
 }
 
 /**
  * The same graph in two at the model-size tensor, so that pictures of different sizes are prepared one by one and then run through
- * the network together. Both are written by us from what was read: the runtime never sees the bytes of a foreign file.
+ * the network together. Both are written anew from what was read: the runtime never sees the bytes of a foreign file.
  */
 export function cut({ model, metadata }: Artefact): Halves {
   const { graph } = model
@@ -79,8 +81,7 @@ export function cut({ model, metadata }: Artefact): Halves {
   front.outputs.push({ name: meeting, type: 'uint8', shape: [1, 3, side, side] })
   back.inputs.push({ name: meeting, type: 'uint8', shape: ['batch', 3, side, side] })
   back.outputs.push({ name: PROBABILITIES, type: 'float32', shape: ['batch', metadata.labels.length] })
-  const opset = model.opsets['']!
-  return { front: encodeModel(front, { opset }), back: encodeModel(back, { opset }) }
+  return { front, back }
 }
 
 /** What is needed to compute `output` when `given` is there. */
@@ -124,7 +125,7 @@ const PREFIX = 'plinth.'
 
 function encode(graph: OnnxGraph, { schema, ...others }: ArtefactMetadata): Uint8Array {
   const entries = Object.entries({ ...others, schema }).map(([key, value]) => [PREFIX + key, JSON.stringify(value)])
-  return encodeModel(graph, { opset: 18, metadata: Object.fromEntries(entries) })
+  return encodeModel(graph, { opset: OPSET, metadata: Object.fromEntries(entries) })
 }
 
 export interface Artefact {
@@ -225,7 +226,7 @@ function checkGraph({ graph, opsets }: OnnxModel, metadata: ArtefactMetadata): v
   const { imageSize, modelSizeTensor, labels } = metadata
   if (imageSize > MAX_SIDE) throw invalid(`it wants pictures of ${imageSize} pixels a side; ${MAX_SIDE} is the most`)
   const opset = opsets['']
-  if (opset === undefined || opset < 13 || opset > 30) throw invalid(`it uses ONNX operations of version ${opset ?? 'none'}`)
+  if (opset !== OPSET) throw invalid(`it uses ONNX operations of version ${opset ?? 'none'}, not ${OPSET}`)
   for (const node of graph.nodes) {
     if (node.domain !== '') throw invalid(`operation ${shown(node.operation)} is not a standard one (${shown(node.domain)})`)
     if (Object.values(node.attributes).some(value => typeof value === 'object' && 'graph' in value))

@@ -3,8 +3,9 @@
  * (artefact-format.ts says what is in the file, preprocessing.ts what happens to a picture first.)
  */
 import { readFile, stat } from 'node:fs/promises'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
-import { encodeModel } from '../engine/onnx.ts'
+import type { InferenceSession } from 'onnxruntime-node'
+import type { OnnxGraph } from '../engine/onnx.ts'
+import { openSession, tensorOf } from '../engine/session.ts'
 import { Failure } from '../failure.ts'
 import type { ArtefactMetadata, Prediction } from '../sdk/index.ts'
 import { type Artefact, composeArtefact, cut, invalid, MAX_BYTES, PROBABILITIES, readArtefact, withGolden } from './artefact-format.ts'
@@ -44,7 +45,7 @@ export interface RunOptions {
 
 /** Preprocessing alone, before there is an artefact. @param imageSize S, the side in pixels. */
 export async function createPreprocessor(imageSize: number, { threads }: RunOptions): Promise<Preprocessor> {
-  const session = await openSession(encodeModel(preprocessingGraph(imageSize)), threads)
+  const session = await openSession(preprocessingGraph(imageSize), { threads, purpose: 'inference' })
   return preprocessor(session, MODEL_SIZE, imageSize)
 }
 
@@ -55,8 +56,8 @@ export async function createPreprocessor(imageSize: number, { threads }: RunOpti
 export async function openArtefact(source: string | Uint8Array, { threads }: RunOptions): Promise<Classifier> {
   const artefact = readArtefact(typeof source === 'string' ? await readArtefactFile(source) : source)
   const halves = cut(artefact)
-  const front = await openSession(halves.front, threads)
-  const back = await openSession(halves.back, threads).catch(async error => {
+  const front = await open(halves.front, threads)
+  const back = await open(halves.back, threads).catch(async error => {
     await front.release()
     throw error
   })
@@ -163,15 +164,9 @@ export async function recordGolden(bytes: Uint8Array, pngs: readonly Uint8Array[
 
 // ── the runtime ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function openSession(bytes: Uint8Array, threads: number): Promise<InferenceSession> {
+async function open(graph: OnnxGraph, threads: number): Promise<InferenceSession> {
   try {
-    return await InferenceSession.create(bytes, {
-      intraOpNumThreads: threads,
-      interOpNumThreads: 1,
-      logSeverityLevel: 3,
-      // threads that spin while they wait take the processor from decoding and from whoever else is on the machine
-      extra: { session: { intra_op: { allow_spinning: '0' } } },
-    })
+    return await openSession(graph, { threads, purpose: 'inference' })
   } catch (error) {
     throw new Failure('artefact_invalid', { problem: runtimeText(error) }, { cause: error })
   }
@@ -179,7 +174,7 @@ async function openSession(bytes: Uint8Array, threads: number): Promise<Inferenc
 
 async function run(session: InferenceSession, input: string, data: Uint8Array, shape: readonly number[], output: string) {
   try {
-    const results = await session.run({ [input]: new Tensor('uint8', data, shape) }, [output])
+    const results = await session.run({ [input]: tensorOf('uint8', data, shape) }, [output])
     return results[output]!.data as Uint8Array | Float32Array
   } catch (error) {
     throw new Failure('artefact_invalid', { problem: runtimeText(error) }, { cause: error })
