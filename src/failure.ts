@@ -33,11 +33,6 @@ export const failures = {
     'Export the model with plain operations of opset 18.',
   ],
   onnx_duplicate_name: [400, 'Two things in one graph are called {name}.', 'Give inputs and parameters names of their own.'],
-  gradient_missing: [
-    400,
-    'The operation {operation} has no gradient: {reason}.',
-    'Take that part out of the loss, or ask for the gradient of nodes that do not lie behind it.',
-  ],
   loss_not_scalar: [
     400,
     'A gradient needs a loss that is one number; this one has the shape {shape}.',
@@ -53,11 +48,6 @@ export const failures = {
   feed_mismatch: [400, 'The input {name} does not fit: {problem}.', 'Pass {expected}.'],
   input_not_finite: [400, 'The input {name} holds {value} at row {row}.', 'Remove or replace missing and infinite values first.'],
   loss_not_finite: [400, 'The loss became {loss} at step {step}.', 'Use a lower learning rate, or look for extreme values in the data.'],
-  session_failed: [
-    500,
-    'The ONNX runtime refused the graph: {problem}',
-    'If the model is one of yours, check it with onnx.checker; else report this.',
-  ],
   dynamic_batch_unsupported: [
     400,
     '{operation} mixes the batch with another axis, so the batch size cannot be left open.',
@@ -65,7 +55,6 @@ export const failures = {
   ],
   safetensors_malformed: [400, 'This is not a sound safetensors file: {problem}.', 'Download it again; the file may be cut short.'],
   checkpoint_damaged: [500, 'The checkpoint {path} is damaged.', 'Start the training again; what was registered before is unharmed.'],
-  checkpoint_mismatch: [400, 'This checkpoint does not belong to this model: {problem}.', 'Resume with the checkpoint of the same run.'],
   layers_invalid: [400, 'The layers do not make a model: {problem}.', 'See docs/engine-api.md.'],
   rows_invalid: [400, 'The rows do not fit the model: {problem}.', 'Pass one array of {expected} numbers a row.'],
   loss_unknown: [400, 'This model has no loss yet.', 'Pass { loss } in the options, or call fit first.'],

@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { chromium as browserOf } from 'playwright-core'
+import { composeArtefact, openArtefact } from '../../src/models/artefact.ts'
+import { backbone } from '../../src/models/catalogue.ts'
+import { chromium, python } from '../peers.ts'
+import { noise, plain, randomNumbers } from './tiny-model.ts'
+
+/** The real thing: the bundled backbone with its weights, and a head with random ones. */
+async function realArtefact(imageSize: number): Promise<Uint8Array> {
+  const network = backbone('efficientnet-lite0')
+  const labels = ['one', 'two', 'three', 'four', 'five']
+  const next = randomNumbers(3)
+  return composeArtefact({
+    backbone: network,
+    weights: await network.loadWeights({ offline: true }),
+    head: { weight: Float32Array.from({ length: 5 * network.features }, () => next() - 0.5), bias: new Float32Array(5) },
+    metadata: {
+      labels,
+      temperature: 1.7,
+      threshold: 0.5,
+      backbone: network.id,
+      imageSize,
+      lineage: { run: null, dataset: null, parent: null, plinth: '0.0.0', commit: null, created: '2026-11-25T00:00:00.000Z' },
+      licence: network.licence,
+    },
+  })
+}
+
+const pictures = [
+  noise(28, 28),
+  noise(96, 96),
+  noise(640, 480),
+  noise(301, 777),
+  plain(1, 1, [9, 99, 200]),
+  noise(3, 500),
+  noise(1600, 1200),
+]
+const bytes = await realArtefact(96)
+const model = await openArtefact(bytes, { threads: 2 })
+const here = await model.classify(pictures)
+await model.close()
+
+const folder = mkdtempSync(join(tmpdir(), 'plinth-runtimes-'))
+after(() => rmSync(folder, { recursive: true }))
+writeFileSync(join(folder, 'model.onnx'), bytes)
+for (const [i, picture] of pictures.entries()) writeFileSync(join(folder, `${i}.rgb`), picture.data)
+const sizes = pictures.map(({ width, height }) => [height, width])
+
+function compare(rows: readonly (readonly number[])[]): void {
+  assert.equal(rows.length, here.length)
+  for (const [i, row] of rows.entries())
+    for (const [k, value] of row.entries()) assert.ok(Math.abs(value - here[i]![k]!) <= 1e-4, `picture ${i}: ${row} and ${here[i]}`)
+}
+
+test('the file stays small: weights once, and a few kilobytes around them', () => {
+  assert.ok(bytes.length < 13.6e6 + 5 * 1280 * 4 + 200_000, String(bytes.length))
+})
+
+test('probabilities differ between pictures, so that comparing them means something', () => {
+  assert.ok(new Set(here.map(row => row.join())).size === here.length)
+  assert.ok(here.some(row => Math.max(...row) > 0.5))
+})
+
+test('ONNX Runtime for Python gives the same probabilities', t => {
+  const venv = python()
+  if (!venv) return t.skip('no Python peer')
+  const program = `
+import sys, json, numpy, onnxruntime
+folder, sizes = sys.argv[1], json.loads(sys.argv[2])
+session = onnxruntime.InferenceSession(folder + '/model.onnx')
+assert [i.name for i in session.get_inputs()] == ['image'] and [o.name for o in session.get_outputs()] == ['probabilities']
+labels = json.loads(session.get_modelmeta().custom_metadata_map['plinth.labels'])
+assert labels == ['one', 'two', 'three', 'four', 'five'], labels
+rows = [session.run(None, {'image': numpy.fromfile(f'{folder}/{i}.rgb', numpy.uint8).reshape(h, w, 3)})[0][0].tolist() for i, (h, w) in enumerate(sizes)]
+print(json.dumps(rows))`
+  compare(JSON.parse(execFileSync(venv, ['-c', program, folder, JSON.stringify(sizes)], { encoding: 'utf8' })) as number[][])
+})
+
+test('ONNX Runtime for the web, in Chromium, gives the same probabilities', async t => {
+  const executablePath = chromium()
+  if (!executablePath) return t.skip('no Chromium')
+  const runtime = fileURLToPath(new URL('.', import.meta.resolve('onnxruntime-web')))
+  const types: Record<string, string> = { mjs: 'text/javascript', wasm: 'application/wasm', html: 'text/html' }
+  const server = createServer(({ url = '/' }, response) => {
+    const name = url.slice(1)
+    if (name === '') return void response.setHeader('content-type', 'text/html').end('<!doctype html><title>artefact</title>')
+    const from = name.startsWith('ort') ? runtime : folder
+    if (!/^[\w.-]+$/.test(name)) return void response.writeHead(404).end()
+    response.setHeader('content-type', types[name.split('.').at(-1)!] ?? 'application/octet-stream').end(readFileSync(join(from, name)))
+  }).listen(0, '127.0.0.1')
+  await new Promise(resolve => server.once('listening', resolve))
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const quiet = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'] // biome-ignore format: flags
+  const browser = await browserOf.launch({ executablePath, args: quiet })
+  try {
+    const page = await browser.newPage()
+    await page.goto(origin)
+    const rows = await page.evaluate(async sizes => {
+      const bytesOf = async (name: string) => new Uint8Array(await (await fetch(name)).arrayBuffer())
+      // a name that TypeScript does not look up: the module is served by the test
+      const address = '/ort.wasm.min.mjs'
+      const ort = (await import(address)) as typeof import('onnxruntime-web')
+      ort.env.wasm.numThreads = 1
+      const session = await ort.InferenceSession.create(await bytesOf('/model.onnx'), { executionProviders: ['wasm'] })
+      const rows: number[][] = []
+      for (const [i, [height, width]] of sizes.entries()) {
+        const image = new ort.Tensor('uint8', await bytesOf(`/${i}.rgb`), [height!, width!, 3])
+        rows.push(Array.from((await session.run({ image }))['probabilities']!.data as Float32Array))
+      }
+      return rows
+    }, sizes)
+    compare(rows)
+  } finally {
+    await browser.close()
+    server.close()
+  }
+})
