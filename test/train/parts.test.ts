@@ -1,0 +1,45 @@
+/** The small parts of a training: the schedule is PyTorch's, random draws depend on their keys alone, augmentation keeps what it should. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { augment } from '../../src/train/augment.ts'
+import { permutation, randomFrom } from '../../src/train/random.ts'
+import { oneCycle } from '../../src/train/schedule.ts'
+
+test('the learning rate is that of torch.optim.lr_scheduler.OneCycleLR', () => {
+  // OneCycleLR(optimizer, max_lr=1e-3, total_steps=10), torch 2.15: get_last_lr() before each step
+  const schedule = { steps: 10, peak: 1e-3, warmUp: 0.3, startDivisor: 25, endDivisor: 1e4 }
+  assert.ok(Math.abs(oneCycle(schedule, 0) - 4e-5) < 1e-12)
+  assert.ok(Math.abs(oneCycle(schedule, 1) - 5.2e-4) < 1e-12)
+  assert.ok(Math.abs(oneCycle(schedule, 2) - 1e-3) < 1e-12)
+  assert.ok(Math.abs(oneCycle(schedule, 9) - 4e-9) < 1e-12)
+})
+
+test('the same keys draw the same numbers, other keys others, evenly', () => {
+  const draw = (...keys: number[]) => Array.from({ length: 1000 }, randomFrom(...keys))
+  assert.deepEqual(draw(1, 2, 3), draw(1, 2, 3))
+  assert.notDeepEqual(draw(1, 2, 3), draw(1, 3, 2))
+  const mean = draw(5).reduce((sum, v) => sum + v, 0) / 1000
+  assert.ok(Math.abs(mean - 0.5) < 0.03, `mean ${mean}`)
+  assert.deepEqual(
+    permutation(50, randomFrom(9)).toSorted((a, b) => a - b),
+    Array.from({ length: 50 }, (_, i) => i),
+  )
+})
+
+test('augmentation that is switched off changes nothing, a flip mirrors', () => {
+  const side = 8
+  const picture = Uint8Array.from({ length: 3 * side * side }, (_, i) => (i * 37) % 256)
+  const none = { flip: false, shift: 0, zoom: 0, light: 0 }
+  const out = new Uint8Array(picture.length)
+  augment(picture, side, out, 0, randomFrom(1), none)
+  assert.deepEqual(out, picture)
+  const mirrored = picture.map((_, i) => picture[i - (i % side) + (side - 1 - (i % side))]!)
+  let flips = 0
+  for (let seed = 0; seed < 40; seed++) {
+    augment(picture, side, out, 0, randomFrom(seed), { ...none, flip: true })
+    const flipped = Buffer.compare(out, mirrored) === 0
+    assert.ok(flipped || Buffer.compare(out, picture) === 0)
+    if (flipped) flips++
+  }
+  assert.ok(flips > 8 && flips < 32, `${flips} of 40`)
+})
