@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { chmod, constants, copyFile, mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import { Failure } from '../failure.ts'
 
 /** Leftovers of writers that were killed carry this in their name; `gc` removes them. */
@@ -40,7 +39,7 @@ export async function copyFileAtomic(from: string, to: string, how: 'clone' | 's
     }
     const file = await open(part, how === 'clone' ? 'r+' : 'wx')
     try {
-      if (how === 'stream') await pipeline(createReadStream(from), file.createWriteStream({ autoClose: false }))
+      if (how === 'stream') await file.writeFile(createReadStream(from)) // a pipeline would wait for a close that never comes
       await file.sync()
     } finally {
       await file.close()
