@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -84,7 +84,7 @@ print(json.dumps(rows))`
   compare(JSON.parse(execFileSync(venv, ['-c', program, folder, JSON.stringify(sizes)], { encoding: 'utf8' })) as number[][])
 })
 
-test('ONNX Runtime for the web, in Chromium, gives the same probabilities', async t => {
+test('ONNX Runtime for the web, in Chromium, gives the same probabilities', { timeout: 60_000 }, async t => {
   const executablePath = chromium()
   if (!executablePath) return t.skip('no Chromium')
   const runtime = fileURLToPath(new URL('.', import.meta.resolve('onnxruntime-web')))
@@ -92,9 +92,9 @@ test('ONNX Runtime for the web, in Chromium, gives the same probabilities', asyn
   const server = createServer(({ url = '/' }, response) => {
     const name = url.slice(1)
     if (name === '') return void response.setHeader('content-type', 'text/html').end('<!doctype html><title>artefact</title>')
-    const from = name.startsWith('ort') ? runtime : folder
-    if (!/^[\w.-]+$/.test(name)) return void response.writeHead(404).end()
-    response.setHeader('content-type', types[name.split('.').at(-1)!] ?? 'application/octet-stream').end(readFileSync(join(from, name)))
+    const path = join(name.startsWith('ort') ? runtime : folder, name)
+    if (!/^[\w.-]+$/.test(name) || !existsSync(path)) return void response.writeHead(404).end()
+    response.setHeader('content-type', types[name.split('.').at(-1)!] ?? 'application/octet-stream').end(readFileSync(path))
   }).listen(0, '127.0.0.1')
   await new Promise(resolve => server.once('listening', resolve))
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
