@@ -251,6 +251,11 @@ export const failures = {
     'A page of another site may not use this server.',
     'Open the page of this server itself, or call it from a program.',
   ],
+  token_invalid: [
+    400,
+    'The token given to this server is too short or has characters that cannot be sent.',
+    'Use 16 or more letters, digits and any of . _ ~ + / = -; or leave $PLINTH_TOKEN out and one is made.',
+  ],
   token_required: [
     401,
     'This server wants a token.',

@@ -9,7 +9,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { version } from '../config.ts'
 import { Failure, type FailureCode } from '../failure.ts'
 import type { PredictAnswer } from '../sdk/index.ts'
-import { checkOrigin, checkToken, isLoopback, securityHeaders } from './guards.ts'
+import { checkOrigin, checkToken, isLoopback, isToken, securityHeaders } from './guards.ts'
 import { createMetrics, type ServerStats } from './metrics.ts'
 import { type ModelHost, type ModelHostOptions, startModelHost } from './model-host.ts'
 import { loadPage } from './page.ts'
@@ -78,7 +78,7 @@ export interface RunningServer {
 
 /**
  * Opens the model in a process of its own, has its golden predictions made again, and only then listens.
- * throws golden_mismatch, golden_missing, model_not_started, artefact_*, port_taken, port_refused, host_unknown
+ * throws golden_mismatch, golden_missing, model_not_started, artefact_*, port_taken, port_refused, host_unknown, token_invalid
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { port, host = '127.0.0.1', examples = [] } = options
@@ -87,6 +87,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const model = modelVersion === undefined ? name : `${name}@${modelVersion}`
   const loopback = isLoopback(host)
   const known = options.token ?? (loopback ? undefined : process.env['PLINTH_TOKEN'] || undefined)
+  if (known !== undefined && !isToken(known)) throw new Failure('token_invalid')
   const token = known ?? (loopback ? null : randomBytes(32).toString('base64url'))
 
   const { threads, onNotice } = options

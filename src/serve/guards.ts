@@ -32,6 +32,9 @@ function hostOf(origin: string): string | null {
   return url && (url.protocol === 'http:' || url.protocol === 'https:') ? url.host : null
 }
 
+/** What RFC 6750 lets stand behind `Bearer`, and enough of it. */
+export const isToken = (text: string): boolean => /^[\w.~+/-]{16,}=*$/.test(text)
+
 /** throws token_required */
 export function checkToken(request: IncomingMessage, token: string): void {
   const [, given = ''] = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '') ?? []

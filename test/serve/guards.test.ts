@@ -5,7 +5,7 @@ import type { RunningServer } from '../../src/serve/gateway.ts'
 import { bluePng, post, serve } from './serving.ts'
 
 const server = await serve()
-const behindToken = await serve({ host: '0.0.0.0', token: 'the-right-one' })
+const behindToken = await serve({ host: '0.0.0.0', token: 'the-one-that-is-right' })
 
 /** fetch() does not let a caller set Host or Origin. */
 function ask(to: RunningServer, path: string, headers: Record<string, string>, method = 'GET', body?: Uint8Array) {
@@ -82,7 +82,14 @@ test('beyond loopback everything about the model wants the token', async () => {
     ['/examples/0', 'GET'],
     ['/examples/0', 'POST'],
   ] as const)
-    for (const authorization of [undefined, 'Bearer', 'Bearer wrong', 'Bearer the-right-on', 'Basic dGhlLXJpZ2h0LW9uZQ==', 'the-right-one'])
+    for (const authorization of [
+      undefined,
+      'Bearer',
+      'Bearer wrong',
+      'Bearer the-one-that-is-righ',
+      'Basic dGhlLW9uZS10aGF0LWlzLXJpZ2h0',
+      'the-one-that-is-right',
+    ])
       assert.deepEqual(
         await ask(behindToken, path, { ...(authorization && { authorization }) }, method),
         { status: 401, code: 'token_required' },
@@ -90,13 +97,13 @@ test('beyond loopback everything about the model wants the token', async () => {
       )
   for (const path of ['/', '/healthz', '/version']) assert.equal((await ask(behindToken, path, {})).status, 200, path)
   const allowed = await post({ ...behindToken, url: `http://127.0.0.1:${behindToken.port}` }, bluePng, {
-    authorization: 'Bearer the-right-one',
+    authorization: 'Bearer the-one-that-is-right',
   })
   assert.equal(allowed.status, 200)
 })
 
 test('behind a token any name will do, another origin will not', async () => {
-  const headers = { host: 'photos.example', authorization: 'Bearer the-right-one' }
+  const headers = { host: 'photos.example', authorization: 'Bearer the-one-that-is-right' }
   assert.equal((await ask(behindToken, '/model', headers)).status, 200)
   assert.equal((await ask(behindToken, '/model', { ...headers, origin: 'https://photos.example' })).status, 200)
   assert.equal((await ask(behindToken, '/model', { ...headers, origin: 'https://evil.example' })).status, 403)
@@ -106,12 +113,17 @@ test('a token is taken from the environment, or made anew and different each tim
   const made = await serve({ host: '0.0.0.0' })
   const again = await serve({ host: '0.0.0.0' })
   assert.ok(made.tokenIsNew && made.token!.length >= 32 && made.token !== again.token)
-  process.env['PLINTH_TOKEN'] = 'from the environment'
+  process.env['PLINTH_TOKEN'] = 'from-the-environment'
   try {
     const known = await serve({ host: '0.0.0.0' })
-    assert.deepEqual([known.token, known.tokenIsNew], ['from the environment', false])
+    assert.deepEqual([known.token, known.tokenIsNew], ['from-the-environment', false])
     assert.equal((await serve()).token, null, 'on loopback there is none')
   } finally {
     delete process.env['PLINTH_TOKEN']
   }
+})
+
+test('a token that is short or cannot be sent is refused before anything listens', async () => {
+  for (const token of ['', 'short', 'with blanks in the middle', 'with-a-line\nbreak-in-it', 'ünsendable-characters'])
+    await assert.rejects(serve({ token }), { code: 'token_invalid' }, token)
 })
