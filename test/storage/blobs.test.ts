@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { existsSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 import fc from 'fast-check'
 import { openBlobs, sha256, sha256OfFile } from '../../src/storage/blobs.ts'
 import { temporaryFolder } from '../track/homes.ts'
@@ -78,4 +80,38 @@ test('a file that is not there cannot be put, and leaves no half', async t => {
   await assert.rejects(openBlobs(folder).putFile(join(folder, 'not', 'there')))
   await assert.rejects(openBlobs(folder).putFile(dirname(folder)))
   assert.deepEqual(readdirSync(folder), [])
+})
+
+test('four processes that put the same and other things lose nothing and store nothing twice', async t => {
+  const blobs = openBlobs(temporaryFolder(t))
+  const program = new URL('./putter.ts', import.meta.url).pathname
+  const ranges = [0, 50, 100, 50].map(from => [from, from + 100])
+  const answers = await Promise.all(
+    ranges.map(([from, to]) => promisify(execFile)(process.execPath, [program, blobs.folder, String(from), String(to)])),
+  )
+  for (const [i, { stdout }] of answers.entries()) {
+    for (const [n, digest] of (JSON.parse(stdout) as string[]).entries()) {
+      const number = ranges[i]![0]! + n
+      assert.equal(Buffer.from(await blobs.get(digest)).toString(), `number ${number}`)
+    }
+  }
+  assert.equal(readdirSync(blobs.folder, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile()).length, 200)
+})
+
+test('a file that may only be read is taken as any other, and its blob is ours to delete', async t => {
+  const blobs = openBlobs(temporaryFolder(t))
+  const source = join(temporaryFolder(t), 'source')
+  writeFileSync(source, 'picture', { mode: 0o400 })
+  const digest = await blobs.putFile(source)
+  rmSync(source)
+  assert.equal(Buffer.from(await blobs.get(digest)).toString(), 'picture')
+  if (process.platform !== 'win32') assert.equal(statSync(blobs.path(digest)).mode & 0o777, 0o600)
+})
+
+test('a blob put again looks new, so that gc leaves it to the import under way', async t => {
+  const blobs = openBlobs(temporaryFolder(t))
+  const digest = await blobs.put(Buffer.from('x'))
+  utimesSync(blobs.path(digest), 1000, 1000)
+  await blobs.put(Buffer.from('x'))
+  assert.ok(Date.now() - statSync(blobs.path(digest)).mtimeMs < 60_000)
 })

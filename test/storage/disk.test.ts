@@ -31,8 +31,9 @@ test('a reader sees whole files only, and a killed writer leaves the last whole 
   let reads = 0
   for (let kill = 0; kill < kills; kill++) {
     const child = spawn(process.execPath, [new URL('./writer.ts', import.meta.url).pathname, path, String(size)])
-    const gone = once(child, 'close')
+    const gone = once(child, 'exit')
     await once(child.stdout, 'data')
+    child.stdout.resume()
     const until = performance.now() + ((kill * 7919) % 40)
     while (performance.now() < until) {
       assertWhole(path, size)
