@@ -66,7 +66,10 @@ export async function openArtefact(source: string | Uint8Array, { threads }: Run
 
 async function readArtefactFile(path: string): Promise<Uint8Array> {
   try {
-    const { size } = await stat(path)
+    const found = await stat(path)
+    // a pipe or device would be waited for, or never end
+    if (!found.isFile()) throw new Failure('artefact_missing', { path, problem: 'it is not a file' })
+    const { size } = found
     if (size > MAX_BYTES) throw new Failure('artefact_too_large', { bytes: size, limit: MAX_BYTES })
     return await readFile(path)
   } catch (error) {

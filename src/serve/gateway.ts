@@ -40,7 +40,7 @@ export interface Example {
   predicted: string
   probability: number
 }
-export interface ServerLimits extends Pick<ModelHostOptions, 'maxWaiting' | 'deadline' | 'patience' | 'memoryLimit'> {
+export interface ServerLimits extends Pick<ModelHostOptions, 'maxWaiting' | 'deadline' | 'patience' | 'startLimit' | 'memoryLimit'> {
   /** Bytes of one request. */
   request: number
   /** Bytes of all requests that are being read or answered. */
@@ -91,7 +91,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const token = known ?? (loopback ? null : randomBytes(32).toString('base64url'))
 
   const { threads, onNotice } = options
-  const { maxWaiting, deadline, patience, memoryLimit } = limits
+  const { maxWaiting, deadline, patience, startLimit, memoryLimit } = limits
   const server = createServer({
     maxHeaderSize: 16 * 1024,
     headersTimeout: limits.headers,
@@ -109,7 +109,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const listening = await listen(server, port, host)
   let modelHost: ModelHost
   try {
-    modelHost = await startModelHost({ path, model, threads, maxWaiting, deadline, patience, memoryLimit, onNotice })
+    modelHost = await startModelHost({ path, model, threads, maxWaiting, deadline, patience, startLimit, memoryLimit, onNotice })
   } catch (error) {
     server.close()
     server.closeAllConnections()
@@ -198,11 +198,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const body = await readBody(request, response, limits, held)
     await answer(await pictureIn(body, request.headers['content-type']), response)
   }
-  async function answer(picture: Uint8Array, response: ServerResponse): Promise<void> {
+  async function answer(picture: Uint8Array, response: ServerResponse, formats: 'upload' | 'local' = 'upload'): Promise<void> {
     const started = performance.now()
     const gone = new AbortController()
     response.once('close', () => gone.abort())
-    const { prediction, batch } = await modelHost.predict(picture, gone.signal)
+    const { prediction, batch } = await modelHost.predict(picture, { signal: gone.signal, formats })
     const milliseconds = performance.now() - started
     metrics.predicted(milliseconds, batch)
     json(response, 200, {
@@ -221,7 +221,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     send(response, 200, 'image/webp', await thumbnail)
   }
   async function predictExample(_: IncomingMessage, response: ServerResponse, index: number): Promise<void> {
-    await answer(await readFile(exampleAt(index).path), response)
+    await answer(await readFile(exampleAt(index).path), response, 'local')
   }
   function exampleAt(index: number): Example {
     const example = examples[index]

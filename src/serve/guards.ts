@@ -21,7 +21,7 @@ export function checkOrigin(request: IncomingMessage, { loopback }: { loopback: 
 }
 
 const isVisit = ({ method, url, headers }: IncomingMessage) =>
-  method === 'GET' && url === '/' && headers['sec-fetch-mode'] === 'navigate' && headers['sec-fetch-dest'] === 'document'
+  method === 'GET' && url?.split('?', 1)[0] === '/' && headers['sec-fetch-mode'] === 'navigate' && headers['sec-fetch-dest'] === 'document'
 
 /** `localhost:8080`, `127.0.0.1`, `[::1]:80` without the port; '' where it is none of that form. */
 const nameOf = (host: string): string =>

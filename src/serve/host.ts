@@ -64,9 +64,9 @@ function start(): void {
       })
     }
   }
-  async function prepare({ id, picture }: { id: number; picture: Uint8Array }): Promise<void> {
+  async function prepare({ id, picture, formats }: Extract<ToHost, { kind: 'predict' }>): Promise<void> {
     try {
-      prepared.push({ id, picture: await classifier!.prepare(await decode(picture)) })
+      prepared.push({ id, picture: await classifier!.prepare(await decode(picture, formats)) })
       void answer()
     } catch (error) {
       send({ kind: 'failed', id, failure: sendable(error) })
@@ -91,11 +91,11 @@ function start(): void {
   }
 }
 
-const decode = (bytes: Uint8Array) => decodePicture(bytes, { formats: 'upload', maxPixels: MAX_PIXELS })
+const decode = (bytes: Uint8Array, formats: 'upload' | 'local' = 'upload') => decodePicture(bytes, { formats, maxPixels: MAX_PIXELS })
 
 /** The golden predictions, made again on this machine and through this very path. */
 async function proven(classifier: Classifier, model: string): Promise<OpenedModel> {
-  const golden = await classifier.replayGolden(decode)
+  const golden = await classifier.replayGolden(png => decode(png))
   if (golden.pictures === 0) throw new Failure('golden_missing', { model })
   if (!(golden.largestDifference <= GOLDEN_TOLERANCE))
     throw new Failure('golden_mismatch', { model, difference: golden.largestDifference.toPrecision(3), allowed: GOLDEN_TOLERANCE })

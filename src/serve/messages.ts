@@ -4,7 +4,8 @@ import type { Prediction } from '../sdk/index.ts'
 
 export type ToHost =
   | { kind: 'open'; path: string; model: string; threads: number }
-  | { kind: 'predict'; id: number; picture: Uint8Array }
+  /** `formats`: pictures from strangers, or the examples of this machine's owner. */
+  | { kind: 'predict'; id: number; picture: Uint8Array; formats: 'upload' | 'local' }
   /** A picture made small for a page, written anew so that nothing of the original's bytes reaches a browser. */
   | { kind: 'thumbnail'; id: number; picture: Uint8Array; side: number }
 

@@ -21,6 +21,8 @@ export interface ModelHostOptions {
   deadline?: number
   /** Milliseconds without any answer while pictures are with the host, after which it is taken to hang. */
   patience?: number
+  /** Milliseconds for opening the model and making its golden predictions again. */
+  startLimit?: number
   /** Bytes of resident memory above which the host is ended (watched on Linux). */
   memoryLimit?: number
   /** A line for the operator: crashes and restarts. */
@@ -28,7 +30,10 @@ export interface ModelHostOptions {
 }
 export interface ModelHost {
   readonly model: OpenedModel
-  predict(picture: Uint8Array, signal?: AbortSignal): Promise<{ prediction: Prediction; batch: number }>
+  predict(
+    picture: Uint8Array,
+    options?: { signal?: AbortSignal; formats?: 'upload' | 'local' },
+  ): Promise<{ prediction: Prediction; batch: number }>
   thumbnail(picture: Uint8Array, side: number): Promise<Uint8Array>
   state(): { ready: boolean; waiting: number; running: number; restarts: number; pid: number | undefined }
   close(): Promise<void>
@@ -36,8 +41,6 @@ export interface ModelHost {
 
 /** Two batches: one in the network, one being decoded. */
 const AHEAD = 16
-/** Milliseconds for opening the model and its golden predictions. */
-const START_LIMIT = 60_000
 const MAX_PAUSE = 30_000
 const MEMORY_CHECK = 100
 
@@ -196,8 +199,8 @@ export async function startModelHost(options: ModelHostOptions): Promise<ModelHo
     get model() {
       return opened.model
     },
-    async predict(picture, signal) {
-      const answer = await submit(id => ({ kind: 'predict', id, picture }), signal)
+    async predict(picture, { signal, formats = 'upload' } = {}) {
+      const answer = await submit(id => ({ kind: 'predict', id, picture, formats }), signal)
       if (answer.kind !== 'answer') throw new Failure('internal', { problem: 'the model host mixed up its answers' })
       return answer
     },
@@ -230,11 +233,11 @@ interface OpenedHost {
 }
 
 async function openHost(options: ModelHostOptions): Promise<OpenedHost> {
-  const { path, model, threads = availableParallelism(), memoryLimit = Math.min(4 * 2 ** 30, totalmem() * 0.8) } = options
-  const { PLINTH_TOKEN: _, ...env } = process.env // not this process's business
+  const { path, model, threads = availableParallelism(), startLimit = 60_000 } = options
+  const { memoryLimit = Math.min(4 * 2 ** 30, totalmem() * 0.8) } = options
   // beside this file and with its ending: .ts in the repository, .js in the package
   const program = new URL(import.meta.url.replace(/[^/]*(\.\w+)$/, 'host$1'))
-  const child = fork(program, { serialization: 'advanced', execArgv: [], env, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  const child = fork(program, { serialization: 'advanced', execArgv: [], env: environment(), stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   let words = ''
   child.stderr!.setEncoding('utf8').on('data', (text: string) => (words = (words + text).slice(-2000)))
   const tooLarge = watchMemory(child, memoryLimit)
@@ -243,7 +246,7 @@ async function openHost(options: ModelHostOptions): Promise<OpenedHost> {
   let limit: NodeJS.Timeout | undefined
   try {
     const opened = await new Promise<OpenedModel>((resolve, reject) => {
-      limit = setTimeout(() => reject(notStarted(model, `no answer for ${START_LIMIT / 1000} s`)), START_LIMIT)
+      limit = setTimeout(() => reject(notStarted(model, `it did not open within ${startLimit / 1000} s`)), startLimit)
       child.once('message', (message: FromHost) => {
         if (message.kind === 'ready') resolve(message.model)
         else reject(message.kind === 'refused' ? received(message.failure) : notStarted(model, 'it answered before it was asked'))
@@ -259,6 +262,13 @@ async function openHost(options: ModelHostOptions): Promise<OpenedHost> {
   } finally {
     clearTimeout(limit)
   }
+}
+
+/** What a runtime needs and nothing else: a process that reads strangers' pictures has no use for this one's secrets. */
+function environment(): NodeJS.ProcessEnv {
+  const needed =
+    /^(PATH|HOME|TMPDIR|TEMP|TMP|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_\w+|SYSTEMROOT|WINDIR|NODE_\w+|OMP_\w+|VIPS_\w+|MALLOC_\w+)$/i
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => needed.test(name)))
 }
 
 const notStarted = (model: string, problem: string) => new Failure('model_not_started', { model, problem })

@@ -280,7 +280,8 @@ test('sizes that lie are refused before memory is taken', () => {
 
 test('a file that is not there is named', async () => {
   await assert.rejects(openArtefact('/nowhere/model.onnx', { threads: 1 }), { code: 'artefact_missing', message: /nowhere/ })
-  await assert.rejects(openArtefact('/', { threads: 1 }), { code: 'artefact_missing' })
+  await assert.rejects(openArtefact('/', { threads: 1 }), { code: 'artefact_missing', message: /not a file/ })
+  await assert.rejects(openArtefact('/dev/zero', { threads: 1 }), { code: 'artefact_missing', message: /not a file/ })
 })
 
 test('a weight that does not fit its operation is refused by name of the runtime, not by a crash', async () => {

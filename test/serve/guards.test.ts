@@ -70,6 +70,7 @@ test('pages of other sites may neither ask nor read, by any method', async () =>
 test('a link from another site to the page works', async () => {
   const visit = { host: 'localhost', 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }
   assert.equal((await ask(server, '/', visit)).status, 200)
+  assert.equal((await ask(server, '/?from=mail', visit)).status, 200)
   assert.equal((await ask(server, '/model', visit)).status, 403)
   assert.equal((await ask(server, '/', { ...visit, 'sec-fetch-dest': 'iframe' })).status, 403)
 })

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
-import { encodeModel } from '../../src/engine/onnx.ts'
+import { encodeModel, type OnnxNode } from '../../src/engine/onnx.ts'
 import { encodePng } from '../../src/images/encode.ts'
 import { readArtefact, withGolden } from '../../src/models/artefact.ts'
 import { startModelHost } from '../../src/serve/model-host.ts'
@@ -59,35 +60,66 @@ test('a port that is taken is named, with what to do', async () => {
   await assert.rejects(serve({ host: '203.0.113.7' }), { code: 'host_unknown' })
 })
 
-test('a model that takes all memory is ended before the machine suffers', async () => {
-  // 3 × 32 × 32 values spread over three gigabytes
+/** The tiny model with `nodes` between the pictures and the network; the last of them makes `tensor`. */
+async function detour(name: string, expand: readonly number[], nodes: (expanded: string) => OnnxNode[], tensor: string): Promise<string> {
   const { model: read, metadata } = readArtefact(await finishedArtefact())
   const { graph } = read
-  const size = BigInt64Array.of(BigInt(250_000), 3n, 32n, 32n)
-  graph.initializers.push({ name: 'huge', type: 'int64', shape: [4], data: size })
+  graph.initializers.push({ name: 'huge', type: 'int64', shape: [4], data: BigInt64Array.from(expand, BigInt) })
   const cast = graph.nodes.find(node => node.inputs.includes(metadata.modelSizeTensor))!
   const [value] = cast.outputs
-  graph.nodes.push(
-    { name: 'e', operation: 'Expand', domain: '', inputs: [value!, 'huge'], outputs: ['expanded'], attributes: {} },
-    { name: 'm', operation: 'ReduceMax', domain: '', inputs: ['expanded'], outputs: ['reduced'], attributes: { keepdims: 1 } },
-  )
-  for (const node of graph.nodes)
-    if (node !== cast && node.name !== 'e' && node.inputs.includes(value!))
-      node.inputs = node.inputs.map(name => (name === value ? 'reduced' : name))
-  const order = new Set(['e', 'm'])
-  const at = graph.nodes.indexOf(cast) + 1
-  graph.nodes = [
-    ...graph.nodes.slice(0, at),
-    ...graph.nodes.filter(n => order.has(n.name)),
-    ...graph.nodes.slice(at).filter(n => !order.has(n.name)),
-  ]
-  const path = file('bomb.onnx', encodeModel(graph, { metadata: read.metadata }))
+  const inserted = [operation('Expand', [value!, 'huge'], 'expanded'), ...nodes('expanded')]
+  const rest = graph.nodes.map(node => (node === cast ? node : { ...node, inputs: node.inputs.map(i => (i === value ? tensor : i)) }))
+  graph.nodes = rest.flatMap(node => (node === cast ? [node, ...inserted] : [node]))
+  return file(`${name}.onnx`, encodeModel(graph, { metadata: read.metadata }))
+}
+const operation = (operation: string, inputs: string[], output: string): OnnxNode => ({
+  name: output,
+  operation,
+  domain: '',
+  inputs,
+  outputs: [output],
+  attributes: {},
+})
+
+test('a model that takes all memory is ended before the machine suffers', async () => {
+  const path = await detour('memory', [250_000, 3, 32, 32], expanded => [operation('ReduceMax', [expanded], 'reduced')], 'reduced')
   const started = performance.now()
   await assert.rejects(startModelHost({ path, model: 'bomb', threads: 1, memoryLimit: 600 * 2 ** 20 }), {
     code: 'model_not_started',
     message: /600 are allowed/,
   })
   assert.ok(performance.now() - started < 10_000)
+})
+
+test('a model that computes for ever is ended, while another one answers', async () => {
+  const steps = Array.from({ length: 500 }, (_, i) => operation('MatMul', [i ? `step${i - 1}` : 'expanded', 'expanded'], `step${i}`))
+  const path = await detour('time', [300, 3, 32, 32], () => [...steps, operation('ReduceMax', ['step499'], 'reduced')], 'reduced')
+  const answering = await serve()
+  const started = performance.now()
+  const refusal = assert.rejects(startModelHost({ path, model: 'slow', threads: 1, startLimit: 1000 }), {
+    code: 'model_not_started',
+    message: /within 1 s/,
+  })
+  const answers: number[] = []
+  while (performance.now() - started < 800) answers.push((await post(answering, bluePng)).status)
+  await refusal
+  assert.ok(answers.length > 5 && answers.every(status => status === 200))
+  assert.ok(performance.now() - started < 3000)
+})
+
+test('the host gets no secrets of the process that starts it', async t => {
+  if (process.platform !== 'linux') return t.skip('the environment is read from /proc')
+  process.env['A_SECRET_OF_OURS'] = 'x'
+  process.env['PLINTH_TOKEN'] = 'y'
+  const host = await startModelHost({ ...model, model: 'colours', threads: 1 })
+  const names = readFileSync(`/proc/${host.state().pid}/environ`, 'utf8')
+    .split('\0')
+    .map(line => line.split('=')[0])
+  assert.ok(names.includes('PATH'))
+  assert.ok(!names.includes('A_SECRET_OF_OURS') && !names.includes('PLINTH_TOKEN'))
+  delete process.env['A_SECRET_OF_OURS']
+  delete process.env['PLINTH_TOKEN']
+  await host.close()
 })
 
 // ── going wrong while serving ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -231,7 +263,7 @@ test('a client that goes away frees its place in the queue', async () => {
   const pid = hostOf(host.state().pid)
   process.kill(pid, 'SIGSTOP')
   const gone = new AbortController()
-  const asked = Array.from({ length: 20 }, () => host.predict(bluePng, gone.signal))
+  const asked = Array.from({ length: 20 }, () => host.predict(bluePng, { signal: gone.signal }))
   const outcomes = Promise.allSettled(asked)
   assert.equal(host.state().waiting, 4)
   gone.abort()
