@@ -81,7 +81,7 @@ export async function readMetricLog(file: string, from = 0): Promise<MetricPoint
     .flatMap(line => {
       try {
         const point = JSON.parse(line) as MetricPoint
-        return typeof point?.values === 'object' ? [point] : []
+        return Number.isSafeInteger(point?.step) && typeof point.time === 'number' && isObject(point.values) ? [point] : []
       } catch {
         return [] // torn by a kill, ended by the next start
       }
@@ -120,6 +120,8 @@ export function seriesOf(points: readonly MetricPoint[], name: string): { step: 
     if (Object.hasOwn(values, name)) byStep.set(step, { step, time, value: Number(values[name]) })
   return [...byStep.values()].sort((a, b) => a.step - b.step)
 }
+
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const asJson = (values: Readonly<Record<string, number>>): Run['metrics'] =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Number.isFinite(value) ? value : (String(value) as 'NaN')]))
