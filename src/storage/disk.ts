@@ -94,14 +94,16 @@ async function refusal(path: string, error: unknown): Promise<unknown> {
   )
 }
 
-/** First out of sight under a name that `gc` knows, then gone: a kill in between leaves no half folder under the old name. */
-export async function removeFolder(path: string): Promise<void> {
+/** First out of sight under a name that `gc` knows, then gone: a kill in between leaves no half folder. Answers whether it was there. */
+export async function removeFolder(path: string): Promise<boolean> {
   const aside = temporaryPath(path)
   try {
     await rename(path, aside)
     await rm(aside, { recursive: true, force: true })
+    return true
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw storageFailure(error, path)
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw storageFailure(error, path)
   }
 }
 

@@ -50,8 +50,7 @@ async function featureCaches(home: Home, runs: readonly Run[]): Promise<Garbage[
     reason: 'features of pictures; the next training computes them again',
     async remove() {
       if ((await listRuns(home)).some(isOpen)) return 0
-      await removeFolder(item.path)
-      return item.bytes
+      return (await removeFolder(item.path)) ? item.bytes : 0
     },
   }))
 }
@@ -115,8 +114,7 @@ async function halfRuns(home: Home): Promise<Garbage[]> {
     reason: 'half a run of a process that was killed',
     async remove() {
       if (await exists(join(item.path, 'run.json'))) return 0
-      await removeFolder(item.path)
-      return item.bytes
+      return (await removeFolder(item.path)) ? item.bytes : 0
     },
   }))
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { deleteModel, exportModel, listModels, type NewModel, registerModel, renameModel, resolveModel } from '../../src/models/registry.ts'
@@ -112,6 +112,7 @@ test('an export is a copy at a free place', async t => {
   const to = join(folder, 'out.onnx')
   assert.equal((await exportModel(home, 'birds', to)).version, 1)
   assert.equal(readFileSync(to, 'utf8'), 'one')
+  if (process.platform !== 'win32') assert.equal(statSync(to).mode & 0o777, 0o666 & ~process.umask(), 'with the rights of any file')
   writeFileSync(to, 'mine')
   await assert.rejects(exportModel(home, 'birds', to), { code: 'path_in_the_way' })
   assert.equal(readFileSync(to, 'utf8'), 'mine')
@@ -161,9 +162,7 @@ test('a file of ours is found by its path: registered or not, from anywhere', as
   const known = await resolveModel(home, given.file)
   assert.deepEqual(known, { ...registered, path: given.file })
 
-  await assert.rejects(resolveModel(home, `${given.file}.not`), (error: { code?: string }) =>
-    /^(artefact_missing|model_not_found)$/.test(error.code!),
-  )
+  await assert.rejects(resolveModel(home, `${given.file}.not`), { code: 'artefact_missing' })
   const text = join(temporaryFolder(t), 'text.onnx')
   writeFileSync(text, 'hello')
   await assert.rejects(resolveModel(home, text), (error: { code?: string }) => error.code!.startsWith('artefact_'))
@@ -178,4 +177,47 @@ test('a model file that is not there cannot be registered', async t => {
       /^(storage|path_in_the_way)$/.test(error.code!),
     )
   assert.deepEqual(await listModels(home), [])
+})
+
+test('a killed registration leaves no half version, whenever it was killed', async t => {
+  const home = await temporaryHome(t)
+  const file = join(temporaryFolder(t), 'model.onnx')
+  const program = `${childHead({ registerModel: 'models/registry.ts' })}
+    import { writeFileSync } from 'node:fs'
+    for (let i = 0; ; i++) {
+      writeFileSync(process.argv[2], Buffer.alloc(200_000, process.argv[3] + i))
+      say((await registerModel(home, { name: 'birds', file: process.argv[2], labels: ['a', 'b'], run: null, dataset: null, accuracy: null })).version)
+    }`
+  const told: number[] = []
+  for (let kill = 0; kill < 8; kill++) {
+    const { process: registering, lines, ended } = child(program, [home.path, file, `${kill}.`])
+    let count = 0
+    for await (const version of lines) {
+      told.push(version as number)
+      if (++count > kill % 4) registering.kill('SIGKILL')
+    }
+    assert.equal(await ended, 'SIGKILL')
+  }
+  const listed = await listModels(home)
+  const versions = listed.map(each => each.version).reverse()
+  assert.deepEqual(
+    versions,
+    versions.map((_, i) => i + 1),
+  )
+  for (const version of told) assert.ok(versions.includes(version), `version ${version} was acknowledged`)
+  for (const { path, digest, bytes } of listed) assert.deepEqual([sha256(readFileSync(path)), bytes], [digest, 200_000])
+})
+
+test('a folder that has the name of a model is not in its way, a file is the file', async t => {
+  const home = await temporaryHome(t)
+  await registerModel(home, model(t, 'one', { name: 'photos' }))
+  const before = process.cwd()
+  const folder = temporaryFolder(t)
+  process.chdir(folder)
+  t.after(() => process.chdir(before))
+  mkdirSync('photos')
+  assert.equal((await resolveModel(home, 'photos')).version, 1)
+  writeFileSync('colours', tinyArtefact())
+  assert.equal((await resolveModel(home, 'colours')).path, join(folder, 'colours'))
+  await assert.rejects(resolveModel(home, './photos'), { code: 'artefact_missing', message: /it is a folder/ })
 })

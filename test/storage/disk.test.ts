@@ -100,8 +100,8 @@ test('what the disk refuses has a code, and leaves nothing behind', async t => {
 test('a folder goes at once, and one that is gone is fine', async t => {
   const path = folder(t)
   await makeFolder(path, 'a', 'b')
-  await removeFolder(join(path, 'a'))
-  await removeFolder(join(path, 'a'))
+  assert.equal(await removeFolder(join(path, 'a')), true)
+  assert.equal(await removeFolder(join(path, 'a')), false)
   assert.deepEqual(readdirSync(path), [])
 })
 

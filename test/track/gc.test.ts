@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { test } from 'node:test'
 import type { Home } from '../../src/db/home.ts'
@@ -131,4 +131,35 @@ test('model files without a version and half files of killed writers can go once
   assert.deepEqual(await found(home), expected.sort())
   await collectGarbage(await findGarbage(home))
   assert.deepEqual([kept.path, young, foreign, orphan, half].map(existsSync), [true, true, true, false, false])
+})
+
+test('half a run of a killed process, and half a deleted one, can go once they are old', async t => {
+  const home = await temporaryHome(t)
+  const writer = await createRun(home, newRun())
+  const half = join(home.path, 'runs', 'a'.repeat(32))
+  const deleted = temporaryPath(join(home.path, 'runs', 'b'.repeat(32)))
+  for (const folder of [half, deleted]) {
+    mkdirSync(folder)
+    writeFileSync(join(folder, 'checkpoint.safetensors'), 'x'.repeat(70))
+  }
+  assert.deepEqual(await found(home), [], 'one of them may be in the making')
+  age(half, deleted)
+  const garbage = await findGarbage(home)
+  assert.deepEqual(
+    garbage.map(item => [relative(join(home.path, 'runs'), item.path), item.bytes]),
+    [half, deleted].map(path => [relative(join(home.path, 'runs'), path), 70]),
+  )
+  assert.equal(await collectGarbage(garbage), 140)
+  assert.equal(await collectGarbage(garbage), 0, 'what is gone frees nothing')
+  assert.deepEqual(readdirSync(join(home.path, 'runs')), [writer.run.run])
+})
+
+test('a link in the home leads nowhere', { skip: process.platform === 'win32' }, async t => {
+  const home = await temporaryHome(t)
+  const outside = join(home.path, '..', 'outside')
+  mkdirSync(outside)
+  writeFileSync(join(outside, 'mine'), 'x')
+  symlinkSync(outside, join(home.path, 'features', 'link'))
+  await collectGarbage(await findGarbage(home))
+  assert.ok(existsSync(join(outside, 'mine')))
 })
