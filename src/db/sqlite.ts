@@ -1,5 +1,6 @@
 /** SQLite inside this process, in write-ahead mode, so that commands and trainings read and write at the same time. */
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, statfsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, type SqliteDialectConfig, SqliteDriver } from 'kysely'
 import { Failure } from '../failure.ts'
@@ -108,18 +109,29 @@ const kindOf = (error: unknown) => ((error as { errcode?: number }).errcode ?? 0
 
 /** What SQLite's refusal means to the user. A constraint or a mistake in the SQL is not the user's and stays as it is. */
 function sqliteFailure(error: unknown, path: string): unknown {
-  const code = { [FULL!]: 'ENOSPC', [READONLY!]: 'EROFS', [CANTOPEN!]: 'EACCES' }[kindOf(error)]
-  if (code) return storageFailure(Object.assign(new Error(String(error), { cause: error }), { code }), path)
+  const as = (code: string) => storageFailure(Object.assign(new Error(String(error), { cause: error }), { code }), path)
   if ((error as NodeJS.ErrnoException).syscall) return storageFailure(error, path)
   switch (kindOf(error)) {
+    case FULL:
+      return as('ENOSPC')
+    case READONLY:
+      return as('EROFS')
+    case CANTOPEN:
+      return as('EACCES')
+    case IOERR:
+      return as(isFull(path) ? 'ENOSPC' : 'EIO')
     case BUSY:
       return new Failure('home_busy', { path, seconds: patience / 1000 }, { cause: error })
     case CORRUPT:
     case NOTADB:
       return new Failure('home_damaged', { path }, { cause: error })
-    case IOERR:
-      return new Failure('storage', { path, problem: String((error as Error).message) }, { cause: error })
     default:
       return error
   }
+}
+
+/** For want of room beside the database (its -shm and -wal) SQLite speaks of input and output. */
+function isFull(path: string): boolean {
+  const { bavail, bsize } = statfsSync(dirname(path))
+  return bavail * bsize < 64 * 1024
 }

@@ -1,5 +1,5 @@
 /**
- * The home folder: `format`, `plinth.db`, and beside the database `blobs/`, `datasets/`, `runs/`, `models/`, `features/`.
+ * The home folder: `format`, `reserve`, `plinth.db`, and beside the database `blobs/`, `datasets/`, `runs/`, `models/`, `features/`.
  * Files are the truth about what is under way; the database answers questions.
  */
 import { access, constants, readFile } from 'node:fs/promises'
@@ -9,6 +9,7 @@ import { openDatabase } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import { openBlobs } from '../storage/blobs.ts'
 import { makeFolder, storageFailure, writeFileAtomic } from '../storage/disk.ts'
+import { keepReserve, withReserve } from './reserve.ts'
 
 /** Grows when an older Plinth could no longer read what a newer one writes. */
 const format = 1
@@ -24,7 +25,8 @@ export async function openHome(path: string): Promise<Home> {
     throw storageFailure(error, path)
   })
   await Promise.all(['blobs', 'datasets', 'runs', 'models', 'features'].map(name => makeFolder(path, name)))
-  const db = await openDatabase(join(path, 'plinth.db'))
+  const db = await withReserve(path, () => openDatabase(join(path, 'plinth.db')))
+  await keepReserve(path)
   return { path, db, blobs: openBlobs(join(path, 'blobs')), close: () => db.destroy() }
 }
 

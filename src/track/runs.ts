@@ -16,6 +16,7 @@ import { Failure } from '../failure.ts'
 import { Run, type RunReporter } from '../sdk/index.ts'
 import { makeFolder, removeFolder, storageFailure, writeFileAtomic } from '../storage/disk.ts'
 import { type MetricLog, type MetricPoint, newestOf, openMetricLog, readMetricLog, seriesOf } from './metrics.ts'
+import { withReserve } from './reserve.ts'
 import { heartbeat, isAlive, isHere, thisProcess, Worker } from './worker.ts'
 
 export interface RunWriter extends RunReporter {
@@ -130,9 +131,10 @@ function writer(home: Home, directory: string, initial: Stored): RunWriter {
       if (!isOpen(stored.run)) await index(home.db, stored.run)
     },
     async finish(status, reason = null) {
-      await save({ status, reason, ended: new Date().toISOString() })
+      const ended = new Date().toISOString()
+      await withReserve(home.path, () => save({ status, reason, ended }))
       end()
-      await index(home.db, stored.run)
+      await withReserve(home.path, () => index(home.db, stored.run))
     },
   }
 }

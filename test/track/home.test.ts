@@ -129,6 +129,64 @@ test('a full disk: each writer says disk_full, what was there stays, and once th
   assert.deepEqual(rest, { kept: 'old', models: 0, version: 1, status: 'succeeded', steps, parts: [] })
 })
 
+test('with a disk that is full to the last byte a home can still be opened, looked at and cleaned, and a run can say why it failed', async t => {
+  const folder = temporaryFolder(t)
+  const reason = cannotMount(folder)
+  if (reason) return t.skip(reason)
+  const program = `${childHead({
+    'createRun, getRun, listRuns': 'track/runs.ts',
+    'findGarbage, collectGarbage': 'track/gc.ts',
+  })}
+    import { appendFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+    import { join } from 'node:path'
+    const fill = () => {
+      const chunks = [65536, 4096, 512, 1]
+      while (chunks.length) try { appendFileSync(home.path + '/../filler', Buffer.alloc(chunks[0])) } catch { chunks.shift() }
+    }
+    const code = work => work.then(() => 'fine', error => error.code)
+    const reserve = join(home.path, 'reserve')
+    const kept = existsSync(reserve)
+    const run = { name: 'n', recipe: 'r', params: {}, environment: {}, dataset: null, device: null }
+    const writer = await createRun(home, run)
+    await writer.start()
+    mkdirSync(join(home.path, 'features', 'x'))
+    writeFileSync(join(home.path, 'features', 'x', 'a'), Buffer.alloc(500_000))
+
+    fill()
+    const finished = await code(writer.finish('failed', 'disk_full'))
+    const { status, reason } = await getRun(home, writer.run.run)
+    await home.close()
+    rmSync(join(home.path, '..', 'filler'))
+    await (await openHome(home.path)).close()
+    const again = existsSync(reserve)
+
+    fill()
+    const full = await openHome(home.path)
+    const runs = (await listRuns(full)).length
+    fill()
+    const created = await code(createRun(full, run))
+    const freed = await collectGarbage(await findGarbage(full))
+    const afterwards = await code(createRun(full, run))
+    await full.close()
+    rmSync(reserve, { force: true })
+    fill()
+    const without = await code(openHome(home.path))
+    say({ kept, finished, status, reason, again, runs, created, freed, afterwards, without })`
+  const answer = await onlyLine(t, program, [join(folder, 'home')], mounted(`mount -t tmpfs -o size=4m tmpfs '${folder}'`))
+  assert.deepEqual(answer, {
+    kept: true,
+    finished: 'fine',
+    status: 'failed',
+    reason: 'disk_full',
+    again: true,
+    runs: 1,
+    created: 'disk_full',
+    freed: 500_000,
+    afterwards: 'fine',
+    without: 'disk_full',
+  })
+})
+
 test('a home on a disk that is only for reading says so, new or old', async t => {
   const folder = temporaryFolder(t)
   const reason = cannotMount(folder)
