@@ -81,8 +81,9 @@ type Strictness = 'error' | 'warning'
 
 async function decodeWith(bytes: Uint8Array, format: ReadFormat, failOn: Strictness, limits: Limits): Promise<Picture> {
   const { maxPixels, seconds } = limits
-  const open = () => sharp(bytes, { failOn, limitInputPixels: maxPixels, limitInputChannels: 5, pages: 1, sequentialRead: true })
-  const metadata = await open().metadata()
+  const options = { failOn, limitInputChannels: 5, pages: 1, sequentialRead: true }
+  const open = () => sharp(bytes, { ...options, limitInputPixels: maxPixels })
+  const metadata = await sharp(bytes, { ...options, limitInputPixels: false }).metadata() // reads the header only
   // sharp calls AVIF heif; a second opinion that differs is an attack on one of the two readers
   if (metadata.format !== (format === 'avif' ? 'heif' : format))
     throw new Failure('image_unreadable', { reason: 'its content contradicts itself' })
@@ -126,11 +127,15 @@ function flagsOf(metadata: Metadata): string[] {
  */
 async function wideValues(image: Sharp, metadata: Metadata) {
   const wide = metadata.depth !== 'ushort'
+  const { space } = metadata
+  if (!['b-w', 'grey16', 'srgb', 'rgb16', 'scrgb'].includes(space)) {
+    if (wide) throw new Failure('image_unreadable', { reason: 'its colours are of a kind that is not known' })
+    return null
+  }
   if (!wide && metadata.hasAlpha) return null // who writes transparency is no instrument
-  const grey = metadata.space === 'b-w' || metadata.space === 'grey16'
-  const space = wide ? (grey ? 'b-w' : 'scrgb') : grey ? 'grey16' : 'rgb16'
+  const grey = space === 'b-w' || space === 'grey16'
   const { data, info } = await image
-    .pipelineColourspace(space)
+    .pipelineColourspace(space) // no conversion: the numbers as they are
     .toColourspace(space)
     .raw({ depth: wide ? 'float' : 'ushort' })
     .toBuffer({ resolveWithObject: true })
