@@ -162,14 +162,20 @@ function parse(bytes: Uint8Array): OnnxModel {
   }
 }
 
-/** Whether the last field of the outermost message is longer than what is left: a download that stopped, a disk that was full. */
+/** ModelProto's field for the graph, and the byte that a file written field by field begins with. */
+const GRAPH = 7
+const IR_VERSION = 8
+
+/** Whether the last field of the outermost message is longer than what is left, or the graph is still to come: a download that stopped, a disk that was full. */
 function endsEarly(bytes: Uint8Array): boolean {
   if (bytes.length === 0) return true
+  let graph = false
   for (let at = 0; at < bytes.length; ) {
     const key = varint(bytes, at)
     if (!key) return true
     const value = varint(bytes, key.next)
     const wire = key.value % 8
+    if (key.value >> 3 === GRAPH) graph = true
     if (wire === 2) {
       if (!value || value.next + value.value > bytes.length) return true
       at = value.next + value.value
@@ -178,7 +184,7 @@ function endsEarly(bytes: Uint8Array): boolean {
       at = value.next
     } else return false // nothing that an ONNX file begins with: the parser will say what is wrong
   }
-  return false
+  return !graph && bytes[0] === IR_VERSION
 }
 
 /** null where the bytes end within it. */
