@@ -1,4 +1,5 @@
 /** A network for a table of numbers, from TypeScript: Dense 64 relu on 10 inputs, Dense 64 relu, Dense 1. Run it with: node examples/dense.ts */
+import { rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { adam, dense, loadModel, mse, sequential } from 'plinth/engine'
@@ -26,3 +27,4 @@ await model.save(file)
 const loaded = await loadModel(file)
 console.log('saved, loaded again, answers', (await loaded.predict(rows.slice(0, 2))).map(row => row[0]!.toFixed(3)).join(' and '))
 await loaded.close()
+rmSync(file)

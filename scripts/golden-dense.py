@@ -1,21 +1,57 @@
-"""Loss curve of the Dense 64-64-1 network by PyTorch in float64, for test/engine/sequential.test.ts: python scripts/golden-dense.py > test/golden/engine/dense.json"""
+"""Loss curves of two dense networks by PyTorch in float64, for test/engine/sequential.test.ts:
+python scripts/golden-dense.py > test/golden/engine/dense.json
+
+Weights and rows come from a generator that the test repeats, in the same order. 64 rows in batches of 20 leave a short last one.
+"""
 import json
 import torch
+from torch.nn.functional import cross_entropy, mse_loss
+
 torch.set_default_dtype(torch.float64)
-state=7
-def rnd():
+state = 7
+
+
+def random():
     global state
-    state=state*16807%2147483647
-    return state/2147483647-0.5
-def mat(r,c,s=1.0): return torch.tensor([[rnd()*s for _ in range(c)] for _ in range(r)])
-W=[mat(10,64,.5),mat(64,64,.3),mat(64,1,.3)]; B=[torch.zeros(64),torch.zeros(64),torch.zeros(1)]
-P=[p.clone().requires_grad_() for p in W+B]
-X=mat(64,10); Y=(X[:,:1]*X[:,1:2]*4-X[:,2:3])
-opt=torch.optim.Adam(P,lr=1e-3); losses=[]
-for e in range(10):
-    for i in range(0,64,20):
-        x,y=X[i:i+20],Y[i:i+20]
-        h=torch.relu(x@P[0]+P[3]); h=torch.relu(h@P[1]+P[4]); o=h@P[2]+P[5]
-        l=((o-y)**2).mean(); opt.zero_grad(); l.backward(); opt.step(); losses.append(l.item()*len(x))
-    losses[-4:]=[sum(losses[-4:])/64]
-print(json.dumps(losses))
+    state = state * 16807 % 2147483647
+    return state / 2147483647 - 0.5
+
+
+def table(rows, columns, scale=1.0):
+    return torch.tensor([[random() * scale for _ in range(columns)] for _ in range(rows)])
+
+
+def curve(matrices, activation, rows, targets, loss_of, make_optimizer):
+    """Mean loss over the rows of each of ten epochs, as the weights were when each row was seen."""
+    weights = [m.clone().requires_grad_() for m in matrices]
+    biases = [torch.zeros(m.shape[1]).requires_grad_() for m in matrices]
+    optimizer = make_optimizer(weights + biases)
+    losses = []
+    for _ in range(10):
+        total = 0.0
+        for at in range(0, len(rows), 20):
+            x, y = rows[at : at + 20], targets[at : at + 20]
+            for i, (w, b) in enumerate(zip(weights, biases)):
+                x = x @ w + b
+                if i < len(weights) - 1:
+                    x = activation(x)
+            loss = loss_of(x, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(y)
+        losses.append(total / len(rows))
+    return losses
+
+
+start = [table(10, 64, 0.5), table(64, 64, 0.3), table(64, 1, 0.3)]
+rows = table(64, 10)
+targets = rows[:, :1] * rows[:, 1:2] * 4 - rows[:, 2:3]
+regression = curve(start, torch.relu, rows, targets, mse_loss, lambda p: torch.optim.Adam(p, lr=1e-3))
+
+start = [table(5, 12, 0.8), table(12, 3, 0.8)]
+rows = table(64, 5)
+targets = torch.nn.functional.one_hot(rows[:, :3].argmax(1), 3).double()
+classes = curve(start, torch.tanh, rows, targets, cross_entropy, lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True))
+
+print(json.dumps({"adamMse": regression, "sgdCrossEntropy": classes}, indent=2))

@@ -57,6 +57,7 @@ export const failures = {
   checkpoint_damaged: [500, 'The checkpoint {path} is damaged.', 'Start the training again; what was registered before is unharmed.'],
   layers_invalid: [400, 'The layers do not make a model: {problem}.', 'See docs/engine-api.md.'],
   rows_invalid: [400, 'The rows do not fit the model: {problem}.', 'Pass one array of {expected} numbers a row.'],
+  option_invalid: [400, 'The option {option} is {value}.', 'It must be {allowed}.'],
   loss_unknown: [400, 'This model has no loss yet.', 'Pass { loss } in the options, or call fit first.'],
 
   // ── backbones and their weights ──

@@ -107,7 +107,7 @@ export interface EpochLoss {
   validationLoss: number | null
 }
 export interface SequentialModel {
-  /** @throws rows_invalid, input_not_finite, loss_unknown, loss_not_finite */
+  /** Goes on from the weights there are; what fails within an epoch leaves those of the epoch before. @throws rows_invalid, input_not_finite, loss_unknown, loss_not_finite, option_invalid */
   fit(rows: Rows, targets: Rows, options?: FitOptions): Promise<EpochLoss[]>
   evaluate(rows: Rows, targets: Rows, options?: { loss?: Loss }): Promise<{ loss: number }>
   predict(rows: Rows): Promise<number[][]>
@@ -120,18 +120,14 @@ export interface SequentialModel {
 
 /** Weights start Glorot-uniform from `seed`, biases at zero (Glorot & Bengio 2010). @throws layers_invalid */
 export function sequential(layers: readonly DenseLayer[], { seed = 0 } = {}): SequentialModel {
-  const columns = layers[0]?.inputShape?.[0]
-  if (!layers.length || !columns || layers[0]!.inputShape!.length !== 1)
-    throw new Failure('layers_invalid', { problem: 'the first layer needs inputShape: [columns]' })
-  if (layers.some(layer => !Number.isInteger(layer.units) || layer.units < 1))
-    throw new Failure('layers_invalid', { problem: 'units must be whole numbers from 1' })
+  const columns = checkLayers(layers)
   const units = layers.at(-1)!.units
   let weights = initialWeights(layers, columns, seed)
   let lastLoss: Loss | null = null
 
   async function forward(rows: Rows): Promise<Float32Array> {
-    const flat = flatten(rows, columns!, 'input')
-    const program = await compile({ output: network(input('input', [rows.length, columns!]), layers) }, weights, { threads: 1 })
+    const flat = flatten(rows, columns, 'input')
+    const program = await compile({ output: network(input('input', [rows.length, columns]), layers) }, weights, { threads: 1 })
     try {
       return (await program.run({ input: flat }))['output'] as Float32Array
     } finally {
@@ -164,12 +160,20 @@ export function sequential(layers: readonly DenseLayer[], { seed = 0 } = {}): Se
         threads = 1,
       } = options
       if (!loss) throw new Failure('loss_unknown')
-      lastLoss = loss
-      const held = Math.floor(rows.length * validationSplit)
-      const n = rows.length - held
+      checkOption(
+        'learningRate',
+        optimizer.learningRate,
+        'a number above 0',
+        Number.isFinite(optimizer.learningRate) && optimizer.learningRate > 0,
+      )
+      checkOption('epochs', epochs, 'a whole number from 1', isCount(epochs))
+      checkOption('batchSize', batchSize, 'a whole number from 1', isCount(batchSize))
+      checkOption('validationSplit', validationSplit, 'from 0 to less than 1', validationSplit >= 0 && validationSplit < 1)
       const x = flatten(rows, columns, 'input')
       const y = flatten(targets, units, 'target', rows.length)
-      if (n < 1) throw new Failure('rows_invalid', { problem: 'there are none to train on', expected: columns })
+      const held = Math.floor(rows.length * validationSplit)
+      const n = rows.length - held // at least one: the share held back is less than 1
+      lastLoss = loss
       const size = Math.min(batchSize, n)
       const batch = input('input', [size, columns])
       const target = input('target', [size, units])
@@ -199,7 +203,11 @@ export function sequential(layers: readonly DenseLayer[], { seed = 0 } = {}): Se
             if (!Number.isFinite(result.loss)) throw new Failure('loss_not_finite', { loss: String(result.loss), step: trainer.steps })
             sum += result.loss * part.length
           }
-          weights = trainer.weights()
+          const reached = trainer.weights()
+          // the last step of an epoch may break what no loss has seen yet
+          if ([...reached.values()].some(values => !values.every(Number.isFinite)))
+            throw new Failure('loss_not_finite', { loss: 'NaN', step: trainer.steps })
+          weights = reached
           const validationLoss = held ? await meanLoss(rows.slice(n), targets.slice(n), loss) : null
           const record = { epoch, loss: sum / n, validationLoss }
           history.push(record)
@@ -215,7 +223,7 @@ export function sequential(layers: readonly DenseLayer[], { seed = 0 } = {}): Se
       if (!loss) throw new Failure('loss_unknown')
       return { loss: await meanLoss(rows, targets, loss) }
     },
-    predict: async rows => asRows(await forward(rows), units),
+    predict: async rows => (rows.length ? asRows(await forward(rows), units) : []),
     async save(path) {
       const graph = toOnnx({ output: network(input('input', [1, columns]), layers) }, weights, { dynamicBatch: true })
       await writeFileAtomic(path, encodeModel(graph, { metadata: { 'plinth.kind': 'sequential' } }))
@@ -233,6 +241,27 @@ export function sequential(layers: readonly DenseLayer[], { seed = 0 } = {}): Se
 }
 
 const activations: Record<Activation, (x: Node) => Node> = { linear: x => x, relu, tanh, sigmoid, softmax: x => softmax(x) }
+
+/** The number of columns the first layer takes. @throws layers_invalid */
+function checkLayers(layers: readonly DenseLayer[]): number {
+  const invalid = (problem: string) => new Failure('layers_invalid', { problem })
+  const shape = layers[0]?.inputShape
+  if (shape?.length !== 1 || !isCount(shape[0]!)) throw invalid('the first layer needs inputShape: [columns]')
+  for (const [i, { units, activation, inputShape }] of layers.entries()) {
+    if (!isCount(units)) throw invalid(`layer ${i} has ${units} units; they must be a whole number from 1`)
+    if (!Object.hasOwn(activations, activation))
+      throw invalid(`layer ${i} has the activation ${activation}; there are ${Object.keys(activations).join(', ')}`)
+    const before = layers[i - 1]?.units
+    if (before && inputShape && (inputShape.length !== 1 || inputShape[0] !== before))
+      throw invalid(`layer ${i} has inputShape [${inputShape.join(', ')}] behind a layer of ${before} units`)
+  }
+  return shape[0]!
+}
+
+const isCount = (value: number) => Number.isInteger(value) && value >= 1
+function checkOption(option: string, value: number, allowed: string, holds: boolean): void {
+  if (!holds) throw new Failure('option_invalid', { option, value: String(value), allowed })
+}
 
 function network(x: Node, layers: readonly DenseLayer[]): Node {
   return layers.reduce((value, { units, activation }, i) => {
@@ -257,20 +286,18 @@ function initialWeights(layers: readonly DenseLayer[], columns: number, seed: nu
   return weights
 }
 
-/** [n, columns] as one array. @throws rows_invalid, input_not_finite */
+/** [n, columns] as one array. Numbers are float32 from here on: what is beyond them (3.4e38) is infinite. @throws rows_invalid, input_not_finite */
 export function flatten(rows: Rows, columns: number, name: string, count = rows.length): Float32Array {
+  const invalid = (problem: string) => new Failure('rows_invalid', { problem, expected: columns })
   if (rows.length === 0 || rows.length !== count)
-    throw new Failure('rows_invalid', {
-      problem: `there are ${rows.length} rows of ${name} where ${count || 'some'} are needed`,
-      expected: columns,
-    })
+    throw invalid(`there are ${rows.length} rows of ${name} where ${count || 'some'} are needed`)
   const flat = new Float32Array(rows.length * columns)
   for (const [i, row] of rows.entries()) {
-    if (row.length !== columns)
-      throw new Failure('rows_invalid', { problem: `row ${i} of ${name} has ${row.length} numbers`, expected: columns })
-    const bad = row.findIndex(value => !Number.isFinite(value))
-    if (bad >= 0) throw new Failure('input_not_finite', { name, value: String(row[bad]), row: i })
+    if (typeof row !== 'object' || row === null) throw invalid(`row ${i} of ${name} is ${row}, not an array`)
+    if (row.length !== columns) throw invalid(`row ${i} of ${name} has ${row.length ?? 'no'} numbers`)
     flat.set(row, i * columns)
+    for (let c = 0; c < columns; c++)
+      if (!Number.isFinite(flat[i * columns + c])) throw new Failure('input_not_finite', { name, value: String(row[c]), row: i })
   }
   return flat
 }
