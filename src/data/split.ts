@@ -24,15 +24,15 @@ export function splitDataset(manifest: Manifest, { seed, ratios = [0.7, 0.15, 0.
   const notes: string[] = []
   const units = unitsOf(manifest, seed, notes)
   const shares = { train: ratios[0], validation: ratios[1], test: ratios[2] }
-  const given = new Set(units.map(unit => unit.side).filter(side => side !== null))
-  if (given.size > 0 && !given.has('train')) {
+  const given = sides.filter(side => units.some(unit => unit.side === side))
+  const decided = given.includes('train')
+  if (given.length > 0 && !decided) {
     notes.push(`There is no train folder beside your ${list(given)}: your folders were joined and split anew.`)
     for (const unit of units) unit.side = null
-    given.clear()
   }
 
   const placed: Record<Side, number[]> = { train: [], validation: [], test: [] }
-  if (given.size === 0) {
+  if (!decided) {
     place(units, shares, placed, notes)
     notes.unshift(`Split by chance within each class (seed ${seed}): ${percents(ratios)} to train, choose and test on.`)
   } else placeGiven(units, given, shares, placed, notes)
@@ -42,7 +42,7 @@ export function splitDataset(manifest: Manifest, { seed, ratios = [0.7, 0.15, 0.
 }
 
 const percents = (ratios: readonly number[]) => ratios.map(ratio => `${Math.round(100 * ratio)} %`).join(', ')
-const list = (names: Iterable<string>) => [...names].join(' and ')
+const list = (names: readonly string[]) => names.join(', ').replace(/, ([^,]*)$/, ' and $1')
 const plural = (count: number, one: string, many = `${one}s`) => `${count} ${count === 1 ? one : many}`
 
 // ── units ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -82,8 +82,8 @@ function commonest(labels: readonly string[]): string {
 type Shares = Record<Side, number>
 
 /** The user's sides stay; a side they do not have is taken out of train. */
-function placeGiven(units: readonly Unit[], given: Set<Side>, shares: Shares, placed: Record<Side, number[]>, notes: string[]): void {
-  const missing = (['validation', 'test'] as const).filter(side => !given.has(side))
+function placeGiven(units: readonly Unit[], given: readonly Side[], shares: Shares, placed: Record<Side, number[]>, notes: string[]): void {
+  const missing = (['validation', 'test'] as const).filter(side => !given.includes(side))
   notes.unshift(`Your own folders decide: ${list(given)}.`)
   for (const unit of units) if (unit.side !== null && unit.side !== 'train') add(placed[unit.side], unit)
   const training = units.filter(unit => unit.side === 'train' || unit.side === null)

@@ -2,15 +2,14 @@
  * Dataset versions: immutable manifests, one JSON file each under datasets/<name>/, with a row in the database to find them by.
  * Who asks for a version gets exactly what was saved, or a failure: the file is checked against its digest at every reading.
  */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { CompiledQuery } from 'kysely'
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { sql } from 'kysely'
 import type { Home as WholeHome } from '../db/home.ts'
 import { checkName, parseReference } from '../db/names.ts'
-import type { Db } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import { type DatasetReference, Manifest } from '../sdk/shapes.ts'
-import { makeFolder, storageFailure, writeFileAtomic } from '../storage/disk.ts'
+import { makeFolder, storageFailure, syncFolder, writeFileAtomic } from '../storage/disk.ts'
 import { manifestDigest } from './import.ts'
 
 type Home = Pick<WholeHome, 'path' | 'db'>
@@ -18,36 +17,51 @@ export type DatasetVersion = DatasetReference & { images: number; classes: numbe
 
 const fileOf = (home: Home, name: string, version: number) => join(home.path, 'datasets', name, `${version}.json`)
 
-/** The same rows under the same name are the same version, however often they are saved; anything else is the next one. Throws name_invalid. */
+/**
+ * The same rows under the same name are the same version, however often they are saved; anything else is the next one. Throws name_invalid.
+ * No lock is held meanwhile: the file takes the number, and the row follows once the file is whole. A process that dies in between leaves
+ * a number that is never given again, and no version that cannot be read.
+ */
 export async function saveDataset(home: Home, name: string, manifest: Manifest): Promise<DatasetReference> {
   checkName('dataset', name)
   const digest = manifestDigest(manifest)
+  const content = `${JSON.stringify(manifest)}\n`
   await makeFolder(home.path, 'datasets', name)
-  return await exclusively(home.db, async db => {
-    const saved = await db
-      .selectFrom('dataset_versions')
-      .select(['version', 'digest'])
-      .where('name', '=', name)
-      .orderBy('version')
-      .execute()
-    const same = saved.find(row => row.digest === digest)
-    if (same && (await isWhole(fileOf(home, name, same.version), digest))) return { name, version: same.version, digest }
-    const version = same?.version ?? (saved.at(-1)?.version ?? 0) + 1
-    await writeFileAtomic(fileOf(home, name, version), `${JSON.stringify(manifest)}\n`)
-    if (!same) {
-      const row = {
-        name,
-        version,
-        digest,
-        images: manifest.rows.length,
-        classes: manifest.classes.length,
-        created: new Date().toISOString(),
-      }
-      await db.insertInto('dataset_versions').values(row).execute()
-    }
-    return { name, version, digest }
-  })
+  const saved = await versionsOf(home, name)
+  const same = saved.find(row => row.digest === digest)
+  if (same) {
+    const path = fileOf(home, name, same.version)
+    if (!(await isWhole(path, digest))) await writeFileAtomic(path, content)
+    return { name, version: same.version, digest }
+  }
+  const version = await takeNumber(home, name, (saved.at(-1)?.version ?? 0) + 1, content)
+  const created = new Date().toISOString()
+  await sql`insert into dataset_versions (name, version, digest, images, classes, created)
+    select ${name}, ${version}, ${digest}, ${manifest.rows.length}, ${manifest.classes.length}, ${created}
+    where not exists (select 1 from dataset_versions where name = ${name} and digest = ${digest})`.execute(home.db)
+  const first = (await versionsOf(home, name)).find(row => row.digest === digest)!
+  if (first.version !== version) await rm(fileOf(home, name, version), { force: true }) // somebody saved the same at the same time
+  return { name, version: first.version, digest }
 }
+
+/** Writes the first free file from `version` on; two that come at once get two numbers. */
+async function takeNumber(home: Home, name: string, version: number, content: string): Promise<number> {
+  for (; ; version++) {
+    const path = fileOf(home, name, version)
+    try {
+      await writeFile(path, content, { flag: 'wx', mode: 0o600, flush: true })
+      await syncFolder(dirname(path))
+      return version
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
+      await rm(path, { force: true })
+      throw storageFailure(error, path)
+    }
+  }
+}
+
+const versionsOf = ({ db }: Home, name: string) =>
+  db.selectFrom('dataset_versions').select(['version', 'digest']).where('name', '=', name).orderBy('version').execute()
 
 /** By name, oldest version first. */
 export async function listDatasets(home: Home): Promise<DatasetVersion[]> {
@@ -94,19 +108,4 @@ async function isWhole(path: string, digest: string): Promise<boolean> {
   } catch {
     return false // written anew
   }
-}
-
-/** Two imports at once, in one process or two, may not both take the next number. */
-async function exclusively<T>(db: Db, work: (db: Db) => Promise<T>): Promise<T> {
-  return await db.connection().execute(async connection => {
-    await connection.executeQuery(CompiledQuery.raw('begin immediate'))
-    try {
-      const result = await work(connection)
-      await connection.executeQuery(CompiledQuery.raw('commit'))
-      return result
-    } catch (error) {
-      await connection.executeQuery(CompiledQuery.raw('rollback'))
-      throw error
-    }
-  })
 }
