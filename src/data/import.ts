@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os'
 import { Failure } from '../failure.ts'
 import { decodePicture, pixelDigest } from '../images/decode.ts'
 import { formatOf } from '../images/format.ts'
+import { createRoom } from '../images/room.ts'
 import type { Manifest, ManifestRow, Unreadable } from '../sdk/shapes.ts'
 import { joinGroups } from './groups.ts'
 import { type Layout, type Placed, readLayout } from './layout.ts'
@@ -118,7 +119,7 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
       options.onProgress?.({ done: ++done, total: placed.length })
     }
   }
-  const parallel = Math.min(8, availableParallelism() + 2)
+  const parallel = Math.min(16, 3 * availableParallelism()) // some wait for the disk while others decode
   const outcomes = await Promise.allSettled(
     Array.from({ length: parallel }, () =>
       worker().catch(error => {
@@ -133,11 +134,20 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
   return { rows, unreadable }
 }
 
-async function readPicture(file: SourceFile, { blobs }: ImportOptions) {
-  const bytes = await file.read()
+/** Files in memory at once, in bytes; their pixels are bounded by the decoder. */
+const fileRoom = createRoom(512 * 1024 * 1024)
+
+const readPicture = (file: SourceFile, { blobs }: ImportOptions) =>
+  fileRoom.within(file.size, async () => {
+    const bytes = await file.read()
+    const seen = await describePicture(bytes)
+    return { content: await blobs.put(bytes), ...seen, group: null }
+  })
+
+/** Pixels end here: none of them waits in memory for the disk. */
+async function describePicture(bytes: Buffer) {
   const picture = await decodePicture(bytes, { formats: 'local' })
-  const content = await blobs.put(bytes)
-  return { content, pixels: pixelDigest(picture), group: null, width: picture.width, height: picture.height, flags: picture.flags }
+  return { pixels: pixelDigest(picture), width: picture.width, height: picture.height, flags: picture.flags }
 }
 
 /** What is wrong with one file is reported with it; what is wrong with the disk or with us ends the import. */
