@@ -102,5 +102,25 @@ const plain = (label: string) =>
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-|-$/g, '')
 
-write('fashion', [...(await fashion()), text('LICENSE.txt', 'fashion-LICENSE.txt')])
-write('emoji', [...(await emoji()), text('NOTICE.txt', 'emoji-NOTICE.txt')])
+/** A contact sheet for docs/samples.md: a row a class, its pictures at equal distances. */
+async function sheet(name: string, entries: readonly ZipEntry[], side: number, columns: number) {
+  const rows = [...Map.groupBy(entries, entry => String(entry.name).split('/')[0]!).values()]
+  const tiles = await Promise.all(
+    rows.flatMap((row, down) =>
+      Array.from({ length: columns }, async (_, across) => {
+        const picture = sharp(row[Math.floor((across * row.length) / columns)]!.data).flatten({ background: 'white' })
+        return { input: await picture.resize(side, side, { kernel: 'nearest' }).png().toBuffer(), left: across * side, top: down * side }
+      }),
+    ),
+  )
+  const paper = sharp({ create: { width: columns * side, height: rows.length * side, channels: 3, background: 'white' } })
+  const path = new URL(`../docs/pictures/sample-${name}.png`, import.meta.url)
+  writeFileSync(path, await paper.composite(tiles).png({ palette: true, colours: 64, effort: 10 }).toBuffer())
+}
+
+const [clothes, drawings] = [await fashion(), await emoji()]
+drawings.sort((a, b) => (a.name < b.name ? -1 : 1))
+await sheet('fashion', clothes, 42, 22)
+await sheet('emoji', drawings, 48, 19)
+write('fashion', [...clothes, text('LICENSE.txt', 'fashion-LICENSE.txt')])
+write('emoji', [...drawings, text('NOTICE.txt', 'emoji-NOTICE.txt')])
