@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { manifestDigest } from '../../src/data/import.ts'
 import { listDatasets, resolveDataset, saveDataset } from '../../src/data/versions.ts'
 import { openDatabase } from '../../src/db/open.ts'
@@ -59,6 +62,31 @@ test('imports at once, in two processes’ worth of connections, take different 
   )
   for (const [index, { version }] of saved.entries()) {
     assert.deepEqual((await resolveDataset(home, `birds@${version}`)).manifest, given[index])
+  }
+})
+
+test('killed at any moment, a home lists no version that cannot be read and loses none that was acknowledged', async t => {
+  const home = await homeIn(t)
+  const kills = process.env['PLINTH_TEST'] === 'long' ? 100 : 4
+  for (let kill = 0; kill < kills; kill++) {
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./saver.ts', import.meta.url)), home.path, String(kill)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const closed = once(child, 'close')
+    let printed = ''
+    const enough = 3 + (kill % 5) // lines; then at an arbitrary point of the next
+    for await (const chunk of child.stdout) {
+      printed += chunk
+      if (printed.split('\n').length > enough) child.kill('SIGKILL')
+    }
+    await closed
+    const acknowledged = printed
+      .split('\n')
+      .slice(0, -1)
+      .map(line => line.split(' '))
+    const listed = await listDatasets(home)
+    for (const [version, digest] of acknowledged) assert.ok(listed.some(row => row.version === Number(version) && row.digest === digest))
+    for (const { name, version } of listed) await resolveDataset(home, `${name}@${version}`)
   }
 })
 
