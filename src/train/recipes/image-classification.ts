@@ -51,7 +51,7 @@ export type Settings = z.infer<typeof Settings>
 
 const fineTuneSettings: Omit<FineTuneSettings, 'seed' | 'batchSize'> = {
   peakLearningRate: 5e-4,
-  headScale: 10,
+  headScale: 3,
   stemScale: 0.5,
   weightDecay: 0.01,
   labelSmoothing: 0.1,
