@@ -5,6 +5,7 @@ export { gradient } from './gradient.ts'
 export * from './graph.ts'
 export { type LoadedModel, loadModel, type RgbPicture } from './load-model.ts'
 export type { Weights } from './lowering.ts'
+export { encodeModel } from './onnx.ts'
 export { adamW, type Optimizer, sgdMomentum } from './optimiser.ts'
 export { readSafetensors, writeSafetensors } from './safetensors.ts'
 export {

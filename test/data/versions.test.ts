@@ -56,10 +56,9 @@ test('imports at once, in two processes’ worth of connections, take different 
   const other = await homeIn(t, home.path)
   const given = Array.from({ length: 20 }, (_, index) => manifest(String(index % 10)))
   const saved = await Promise.all(given.map((one, index) => saveDataset(index % 2 ? home : other, 'birds', one)))
-  assert.deepEqual(
-    [...new Set(saved.map(({ version }) => version))].sort((a, b) => a - b),
-    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
-  )
+  // a number may be left out where two saved the same pictures at the same moment; none is given to two different ones
+  assert.equal(new Set(saved.map(({ version }) => version)).size, 10)
+  for (const [index, { version }] of saved.entries()) assert.equal(version, saved[(index + 10) % 20]!.version)
   for (const [index, { version }] of saved.entries()) {
     assert.deepEqual((await resolveDataset(home, `birds@${version}`)).manifest, given[index])
   }
