@@ -20,7 +20,7 @@ export default defineCommand({
   async run({ serve, port, seed, threads }, context) {
     const { out, say, result: print, signal } = context
     say(`Quickstart: 2,000 product photos in 10 classes → fine-tune EfficientNet-Lite0 → test → serve on this machine.
-About two minutes on two cores; nothing leaves this machine, nothing is downloaded.\n`)
+About a minute on two cores; nothing leaves this machine, nothing is downloaded.\n`)
     const home = await openHome()
     try {
       const began = performance.now()

@@ -10,7 +10,7 @@ export interface Rates {
 }
 
 /** EfficientNet-Lite0 on a 2026 server core; replaced by what this home has measured. */
-export const defaultRates: Rates = { features: 20e9, step: 3.5e9, source: 'default' }
+export const defaultRates: Rates = { features: 25e9, step: 6.5e9, source: 'default' }
 
 /** Multiply-adds of one picture's forward pass through the convolutions and matrix products of a graph built for batch size 1. */
 export function multiplyAdds(output: Node): number {
@@ -45,5 +45,5 @@ export interface Work {
 export function forecast({ pictures, trainPictures, epochs, multiplyAdds: cost, threads }: Work, rates: Rates) {
   const features = (pictures * cost) / (rates.features * threads) + pictures * 0.0015 // reading and decoding
   const epoch = (trainPictures * cost) / (rates.step * threads) + (0.2 * trainPictures * cost) / (rates.features * threads)
-  return { head: features + 4, finetune: epochs && epochs * epoch + 3 }
+  return { head: features + 2, finetune: epochs && epochs * epoch + 3 }
 }

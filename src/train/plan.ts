@@ -37,7 +37,7 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
     (budget
       ? Math.min(Math.max(Math.floor((budget - secondsBefore - headSeconds - 6) / perEpoch), 1), 50)
       : defaultEpochs(split.train.length))
-  const seconds = headSeconds + epochs * perEpoch + 4
+  const seconds = headSeconds + epochs * perEpoch + 2
   const memoryBytes = stepMemory(logits, batchSize)
   const sides = split.notes.map(note => `             ${note}`)
   return {
@@ -70,7 +70,7 @@ function leftOut({ unreadable, exactDuplicates, conflicts, ignored }: Manifest):
     unreadable.length && `${unreadable.length} unreadable`,
     exactDuplicates.length && `${exactDuplicates.length} groups of identical pictures (kept on one side)`,
     conflicts.length && `${conflicts.length} identical pictures with different labels`,
-    ignored.length && `${ignored.length} files or folders left out`,
+    ignored.length && `${ignored.length} ${ignored.length === 1 ? 'file or folder' : 'files or folders'} left out`,
   ].filter(Boolean)
   return parts.length ? [`             ${parts.join(', ')}`] : []
 }
