@@ -27,6 +27,7 @@ import {
   type ModelVersion,
   PredictAnswer,
   type RecipeEvent,
+  type Side,
   Split,
   type TrainResult,
 } from './sdk/index.ts'
@@ -105,7 +106,7 @@ export async function prepareTraining(
   secondsBefore: number,
 ): Promise<{ run: RunWriter; plan: Plan }> {
   const on = device(request.threads)
-  const from = request.from ? (await resolveModel(home, request.from)).path : null
+  const from = request.from ? await fromReference(home, request.from) : null
   const settings = Settings.parse({
     name: request.name,
     backbone: request.backbone ?? 'efficientnet-lite0',
@@ -118,7 +119,8 @@ export async function prepareTraining(
   })
   backbone(settings.backbone) // an unknown one is refused before anything is written
   const rates = await measuredRates(home, settings.backbone)
-  const plan = planTraining({ manifest, dataset: reference, settings, device: on, secondsBefore }, rates)
+  const earlier = from ? await earlierSides(home, from) : undefined
+  const plan = planTraining({ manifest, dataset: reference, settings, device: on, secondsBefore, ...(from && { earlier }) }, rates)
   const commit = gitCommit()
   const run = await createRun(home, {
     name: request.name,
@@ -163,6 +165,8 @@ export async function train(
       forecastSeconds: Math.round(order.plan.seconds),
       plan: order.plan.lines,
       multiplyAdds: order.plan.multiplyAdds,
+      from: settings.from && (await resolveModel(home, settings.from)).path,
+      ...(settings.from && { earlier: await earlierSides(home, settings.from) }),
       featuresFolder: join(home.path, 'features'),
       commit: order.commit,
       version,
@@ -184,6 +188,37 @@ export async function train(
     await run.finish(code === 'interrupted' ? 'cancelled' : 'failed', code)
     throw error
   }
+}
+
+/** How a model is named in what is kept: by name and version where it is registered, else by its path. */
+async function fromReference(home: Home, reference: string): Promise<string> {
+  const model = await resolveModel(home, reference)
+  const registered = (await listModels(home)).some(each => each.digest === model.digest)
+  return registered ? `${model.name}@${model.version}` : model.path
+}
+
+/** On which side each picture was when this model, and those it went on from, were made; null where one of them was not made here. */
+async function earlierSides(home: Home, reference: string): Promise<ReadonlyMap<string, Side> | null> {
+  const sides = new Map<string, Side>()
+  for (let at: string | null = reference; at; ) {
+    const model: ModelVersion | null = await resolveModel(home, at).catch(() => null) // deleted, or never here
+    const record = model?.run && model.dataset && (await readSplit(home, model.run))
+    if (!record) return null
+    const { manifest } = await resolveDataset(home, `${model.dataset!.name}@${model.dataset!.version}`)
+    // learning weighs most: a picture that any of them was trained on counts as trained on
+    for (const side of ['test', 'validation', 'train'] as const)
+      for (const row of record[side]) {
+        const { pixels } = manifest.rows[row]!
+        if (side !== 'test' || !sides.has(pixels)) sides.set(pixels, sides.get(pixels) === 'train' ? 'train' : side)
+      }
+    at = readArtefact(await readFile(model.path)).metadata.lineage.parent
+  }
+  return sides
+}
+
+async function readSplit(home: Home, run: string): Promise<Split | null> {
+  const text = await readFile(join(home.path, 'runs', run, 'split.json'), 'utf8').catch(() => null)
+  return text === null ? null : Split.parse(JSON.parse(text))
 }
 
 /** What the newest trainings with this backbone reached here. */
@@ -304,10 +339,10 @@ export async function evaluate(
 /** Labels of the side that the model learnt from; null where that is not known here. */
 async function trainLabels(home: Home, model: ModelVersion): Promise<string[] | null> {
   if (!model.run || !model.dataset) return null
-  const text = await readFile(join(home.path, 'runs', model.run, 'split.json'), 'utf8').catch(() => null)
-  if (!text) return null
+  const split = await readSplit(home, model.run)
+  if (!split) return null
   const { manifest } = await resolveDataset(home, `${model.dataset.name}@${model.dataset.version}`)
-  return Split.parse(JSON.parse(text)).train.map(row => manifest.rows[row]!.labels[0]!)
+  return split.train.map(row => manifest.rows[row]!.labels[0]!)
 }
 
 export type { Home } from './db/home.ts'

@@ -228,12 +228,16 @@ const unreadable = (reason: string) => new Failure('file_unreadable', { reason }
 async function readEntry(descriptor: number, entry: Entry): Promise<Buffer> {
   checkReadable(entry)
   if (entry.size > maxFileBytes) throw new Failure('image_too_large', { size: `${entry.size} bytes`, limit: `${maxFileBytes} bytes` })
+  if (entry.packed > packedRoom(entry.size)) throw unreadable('it takes more room packed than unpacked')
   const packed = await promisify(read)(descriptor, Buffer.alloc(entry.packed), 0, entry.packed, entry.data)
   const bytes = entry.method === stored ? packed.buffer : await unpacked(packed.buffer, entry.size)
   if (bytes.length !== entry.size) throw unreadable('it does not have the size the archive says')
   if (crc32(bytes) !== entry.crc) throw unreadable('its checksum is wrong: the archive was damaged')
   return bytes
 }
+
+/** Deflate makes nothing noticeably longer (RFC 1951, 3.2.4: five bytes a block); more would only fill memory that nobody counted. */
+const packedRoom = (size: number) => size + size / 8 + 65_536
 
 function checkReadable(entry: Entry): void {
   if (entry.encrypted) throw unreadable('it is encrypted with a password')

@@ -1,5 +1,5 @@
 /** Two real sample datasets that come with Plinth, so that everything can be tried without pictures of one's own. Licences lie in the archives. */
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Failure } from '../failure.ts'
@@ -22,15 +22,19 @@ export async function extractSample(name: SampleName | (string & {}), directory:
   const archive = await openArchive(fileURLToPath(new URL(`./samples/${name}.zip`, import.meta.url)))
   try {
     const wanted = new Map(archive.files.map(file => [file.path, file]))
-    const there = await filesBelow(directory)
-    for (const path of there) {
-      const file = wanted.get(path)
-      const same = file && (await file.read()).equals(await readFile(join(directory, path)))
-      if (!same) throw new Failure('sample_folder_taken', { path: directory, file: path })
+    const whole = new Set<string>()
+    const cut: string[] = [] // where a kill or a full disk ended the last call
+    for (const path of await filesBelow(directory)) {
+      const should = await wanted.get(path)?.read()
+      const is = await readFile(join(directory, path))
+      if (!should?.subarray(0, is.length).equals(is)) throw new Failure('sample_folder_taken', { path: directory, file: path })
+      if (is.length === should.length) whole.add(path)
+      else cut.push(path)
     }
+    for (const path of cut) await rm(join(directory, path))
     for (const folder of new Set(archive.files.map(file => dirname(file.path)))) await mkdir(join(directory, folder), { recursive: true })
     for (const file of archive.files) {
-      if (!there.has(file.path)) await writeFile(join(directory, file.path), await file.read(), { flag: 'wx' })
+      if (!whole.has(file.path)) await writeFile(join(directory, file.path), await file.read(), { flag: 'wx' })
     }
     return { files: archive.files.filter(file => file.path.endsWith('.png')).length }
   } catch (error) {

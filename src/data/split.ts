@@ -14,16 +14,31 @@ export type SplitOptions = {
   ratios?: readonly [number, number, number]
   /** Digest of the dataset version that the row numbers refer to. */
   dataset: string
+  /**
+   * Pixel digest → the side it was on when an earlier model was made that this training goes on from. Such pictures stay there, so that
+   * nothing is tested that was learned from; null = that model's pictures are not known.
+   */
+  earlier?: ReadonlyMap<string, Side> | null
 }
 
 const sides = ['train', 'validation', 'test'] as const satisfies readonly Side[]
 type Unit = { rows: number[]; label: string; order: string; side: Side | null }
 
 /** Every row is on exactly one side, no group on two, and the sides of the user's own folders are kept. The same manifest and options give the same split. */
-export function splitDataset(manifest: Manifest, { seed, ratios = [0.7, 0.15, 0.15], dataset }: SplitOptions): Split {
+export function splitDataset(manifest: Manifest, { seed, ratios = [0.7, 0.15, 0.15], dataset, earlier }: SplitOptions): Split {
   const notes: string[] = []
-  const units = unitsOf(manifest, seed, notes)
+  const all = unitsOf(manifest, seed, notes)
   const shares = { train: ratios[0], validation: ratios[1], test: ratios[2] }
+  const placed: Record<Side, number[]> = { train: [], validation: [], test: [] }
+  const units = earlier ? all.filter(unit => !placeAsBefore(unit, manifest, earlier, placed)) : all
+  if (units.length < all.length) {
+    const kept = sum(Object.values(placed).map(side => side.length))
+    notes.push(
+      `${plural(kept, 'picture')} of the earlier model stay on the side they were on, so that nothing is tested that was learned from.`,
+    )
+  }
+  if (earlier === null)
+    notes.push('Which pictures the earlier model has learned from is not known here: if test pictures are among them, the score flatters.')
   const given = sides.filter(side => units.some(unit => unit.side === side))
   const decided = given.includes('train')
   if (given.length > 0 && !decided) {
@@ -31,8 +46,8 @@ export function splitDataset(manifest: Manifest, { seed, ratios = [0.7, 0.15, 0.
     for (const unit of units) unit.side = null
   }
 
-  const placed: Record<Side, number[]> = { train: [], validation: [], test: [] }
-  if (!decided) {
+  if (units.length === 0) notes.unshift('The split is that of the earlier model.')
+  else if (!decided) {
     place(units, shares, placed, notes)
     notes.unshift(`Split by chance within each class (seed ${seed}): ${percents(ratios)} to train, choose and test on.`)
   } else placeGiven(units, given, shares, placed, notes)
@@ -75,6 +90,14 @@ function commonest(labels: readonly string[]): string {
   const counts = new Map<string, number>()
   for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1)
   return [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best))[0]
+}
+
+/** Whether the unit was placed: the side nearest to learning of any of its pictures counts. */
+function placeAsBefore(unit: Unit, { rows }: Manifest, earlier: ReadonlyMap<string, Side>, placed: Record<Side, number[]>): boolean {
+  const known = unit.rows.map(row => earlier.get(rows[row]!.pixels))
+  const side = sides.find(each => known.includes(each))
+  if (side) add(placed[side], unit)
+  return side !== undefined
 }
 
 // ── placing ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,7 @@
 import { splitDataset } from '../data/split.ts'
 import { add, input, matMul, parameter } from '../engine/index.ts'
 import { backbone as backboneById } from '../models/catalogue.ts'
-import type { DatasetReference, Device, Manifest } from '../sdk/index.ts'
+import type { DatasetReference, Device, Manifest, Side } from '../sdk/index.ts'
 import { forecast, multiplyAdds, type Rates, stepMemory } from './forecast.ts'
 import { batchSize, defaultEpochs, type Settings } from './recipes/image-classification.ts'
 
@@ -14,9 +14,9 @@ export interface Plan {
   multiplyAdds: number
 }
 
-export function planTraining({ manifest, dataset, settings, device, secondsBefore }: PlanInput, rates: Rates): Plan {
+export function planTraining({ manifest, dataset, settings, device, secondsBefore, earlier }: PlanInput, rates: Rates): Plan {
   const base = backboneById(settings.backbone)
-  const split = splitDataset(manifest, { seed: settings.seed, dataset: dataset.digest })
+  const split = splitDataset(manifest, { seed: settings.seed, dataset: dataset.digest, ...(earlier !== undefined && { earlier }) })
   const classes = manifest.classes.length
   const picture = input('picture', [1, 3, settings.imageSize, settings.imageSize])
   const head = parameter('head', [classes, base.features])
@@ -58,6 +58,7 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
 }
 
 export interface PlanInput {
+  earlier?: ReadonlyMap<string, Side> | null
   manifest: Manifest
   dataset: DatasetReference
   settings: Settings

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -146,6 +147,7 @@ test('an entry that unpacks to more or less than it says, has another checksum, 
     { name: 'cat/crc.png', data: names[0]![1], lie: { crc: 1 } },
     { name: 'cat/packed.png', data: names[0]![1], lie: { method: 9 } },
     { name: 'cat/rubbish.png', data: note, lie: { method: 8 } },
+    { name: 'cat/stuffed.png', data: randomBytes(200_000), deflate: true, lie: { size: 10 } }, // much to read for little
     { name: 'dog/secret.png', data: note, deflate: true, lie: { flags: 0x801 } },
   ]
   const manifest = await importPictures(archive(t, writeZip(entries)), { blobs: blobsIn(temporary(t)) })
@@ -156,17 +158,62 @@ test('an entry that unpacks to more or less than it says, has another checksum, 
     'cat/more.png': 'The file cannot be read: it unpacks to more than the archive says.',
     'cat/packed.png': 'The file cannot be read: it is packed in a way that is not read (9).',
     'cat/rubbish.png': 'The file cannot be read: its packed data is damaged.',
+    'cat/stuffed.png': 'The file cannot be read: it takes more room packed than unpacked.',
     'dog/secret.png': 'The file cannot be read: it is encrypted with a password.',
   })
 })
 
 test('archives of other programs are read: sizes behind the data, zip64, comments', async t => {
   const streamed = writeZip(controls.map(entry => ({ ...entry, lie: { flags: 0x808 }, lieInLocal: { crc: 0, packed: 0, size: 0 } })))
-  assert.equal((await openArchive(archive(t, streamed))).files.length, 6)
+  assert.deepEqual(await contents(t, streamed), truth)
+  assert.deepEqual(await contents(t, zip64(controls)), truth)
   const commented = writeZip(controls)
   commented.writeUInt16LE(4, commented.length - 2)
-  assert.equal((await openArchive(archive(t, Buffer.concat([commented, Buffer.from('note')])))).files.length, 6)
+  assert.deepEqual(await contents(t, Buffer.concat([commented, Buffer.from('note')])), truth)
 })
+
+const truth = controls.map(({ name, data }) => [name, Buffer.from(data)])
+async function contents(t: TestContext, bytes: Buffer) {
+  const source = await openArchive(archive(t, bytes))
+  t.after(() => source.close())
+  return await Promise.all(source.files.map(async file => [file.path, await file.read()]))
+}
+
+/** The same archive as programs write it that do not know the sizes beforehand: in fields of 8 bytes behind the names (APPNOTE 4.5.3). */
+function zip64(entries: readonly ZipEntry[]): Buffer {
+  const unset = 0xffffffff
+  const parts: Buffer[] = []
+  const directory: Buffer[] = []
+  let at = 0
+  for (const entry of entries) {
+    const plain = writeZip([entry])
+    const central = plain.lastIndexOf(Buffer.from('PK\x01\x02', 'latin1'))
+    const name = Buffer.from(entry.name as string)
+    const extra = Buffer.alloc(20)
+    extra.writeUInt16LE(1, 0)
+    extra.writeUInt16LE(16, 2)
+    extra.writeBigUInt64LE(BigInt(entry.data.length), 4)
+    extra.writeBigUInt64LE(BigInt(entry.data.length), 12)
+    const here = Buffer.from(plain.subarray(0, 30))
+    here.writeUInt32LE(unset, 18)
+    here.writeUInt32LE(unset, 22)
+    here.writeUInt16LE(extra.length, 28)
+    const there = Buffer.from(plain.subarray(central, central + 46))
+    there.writeUInt32LE(unset, 20)
+    there.writeUInt32LE(unset, 24)
+    there.writeUInt16LE(extra.length, 30)
+    there.writeUInt32LE(at, 42)
+    parts.push(here, name, extra, Buffer.from(entry.data))
+    directory.push(there, name, extra)
+    at += 30 + name.length + extra.length + entry.data.length
+  }
+  const end = writeZip([])
+  end.writeUInt16LE(entries.length, 8)
+  end.writeUInt16LE(entries.length, 10)
+  end.writeUInt32LE(Buffer.concat(directory).length, 12)
+  end.writeUInt32LE(at, 16)
+  return Buffer.concat([...parts, ...directory, end])
+}
 
 test('what is no zip, or only half of one, says so', async t => {
   await assert.rejects(openArchive(archive(t, Buffer.from('no zip at all'))), { code: 'source_not_a_folder' })

@@ -34,6 +34,7 @@ const full = {
 rmSync(ballast)
 const after = {
   import: await codeOf(importPictures(photos, { blobs })),
+  sample: await codeOf(extractSample('fashion', join(disk, 'clothes'))), // over the file that was cut when the disk was full
   version: await codeOf(saveDataset(home, 'photos', { ...manifest, rows: manifest.rows.slice(1) })),
 }
 await db.destroy()

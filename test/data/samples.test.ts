@@ -49,6 +49,15 @@ test('an interrupted sample is completed, a finished one left as it is, and othe
   rmSync(join(folder, 'bag'), { recursive: true })
   assert.deepEqual(await extractSample('fashion', folder), { files: 2000 })
   assert.equal(readdirSync(join(folder, 'bag')).length, 200)
+  const [cut, empty] = readdirSync(join(folder, 'bag')).map(name => join(folder, 'bag', name)) as [string, string]
+  const whole = [cut, empty].map(path => readFileSync(path))
+  writeFileSync(cut, whole[0]!.subarray(0, 100)) // as a kill or a full disk leaves it
+  writeFileSync(empty, '')
+  assert.deepEqual(await extractSample('fashion', folder), { files: 2000 })
+  assert.deepEqual(
+    [cut, empty].map(path => readFileSync(path)),
+    whole,
+  )
 
   const changed = readdirSync(join(folder, 'coat'))[0]!
   writeFileSync(join(folder, 'coat', changed), 'my own')

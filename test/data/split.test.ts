@@ -129,6 +129,37 @@ test('a class of a few large groups is still on each side', () => {
   assert.deepEqual(counts(split(data)), [5, 5, 5])
 })
 
+test('a class that has three units is on every side, however unequal its groups and however many classes there are', () => {
+  const groups = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 3, maxLength: 8 })
+  fc.assert(
+    fc.property(fc.array(groups, { minLength: 1, maxLength: 6 }), fc.integer(), (classes, seed) => {
+      const data = manifest(
+        classes.flatMap((sizes, label) => sizes.flatMap((size, index) => many(`class ${label}`, size, { group: `${label} ${index}` }))),
+      )
+      for (const rows of sidesOf(split(data, seed))) {
+        assert.deepEqual([...new Set(rows.map(row => data.rows[row]!.labels[0]!))].sort(), data.classes)
+      }
+    }),
+  )
+})
+
+test('own folders are kept whatever they hold: nothing but copies changes its side', () => {
+  fc.assert(
+    fc.property(anySided, fc.integer(), (data, seed) => {
+      const alone = {
+        ...data,
+        rows: data.rows.map((row, index) => ({ ...row, group: null, pixels: `${index}`, side: row.side ?? 'train' })),
+      }
+      if (!alone.rows.some(row => row.side === 'train')) return
+      const made = split(alone, seed)
+      for (const side of ['validation', 'test'] as const) {
+        const own = [...alone.rows.keys()].filter(row => alone.rows[row]!.side === side)
+        if (own.length > 0) assert.deepEqual(made[side], own)
+      }
+    }),
+  )
+})
+
 test('own folders are kept as they are, a class that is missing from one included', () => {
   const data = manifest([
     ...many('a', 8, { side: 'train' }),
@@ -194,4 +225,32 @@ test('groups join through any chain of shared names, and only then', () => {
         for (const b of keys.keys()) if (a !== b) assert.equal(joined[a] !== null && joined[a] === joined[b], slow[a] === slow[b])
     }),
   )
+})
+
+test('pictures of an earlier model stay where they were: nothing is tested that was learned from', () => {
+  const first = manifest(many('a', 40).concat(many('b', 40)))
+  const before = split(first, 1)
+  const earlier = new Map(
+    (['train', 'validation', 'test'] as const).flatMap(side => before[side].map(row => [first.rows[row]!.pixels, side] as const)),
+  )
+  const more = manifest([...many('a', 40), ...many('b', 40), ...many('c', 40)])
+  const after = splitDataset(more, { seed: 2, dataset: 'd', earlier })
+  for (const side of ['train', 'validation', 'test'] as const)
+    for (const row of after[side]) {
+      const known = earlier.get(more.rows[row]!.pixels)
+      if (known) assert.equal(known, side)
+    }
+  const fresh = (rows: readonly number[]) => rows.filter(row => more.rows[row]!.labels[0] === 'c').length
+  assert.deepEqual([fresh(after.train), fresh(after.validation), fresh(after.test)], [28, 6, 6])
+  assert.match(after.notes.join(' '), /80 pictures of the earlier model stay/)
+  assert.match(splitDataset(first, { seed: 9, dataset: 'd', earlier }).notes[0]!, /that of the earlier model/)
+})
+
+test('a copy of a learned picture under another name is not tested on, whatever folder it lies in; an unknown past is said aloud', () => {
+  const rows = manifest([...many('a', 9), ...many('b', 9)])
+  const learned = rows.rows[3]!.pixels
+  const own = { ...rows, rows: rows.rows.map((row, i) => ({ ...row, side: i % 3 === 0 ? ('test' as const) : ('train' as const) })) }
+  const made = splitDataset(own, { seed: 1, dataset: 'd', earlier: new Map([[learned, 'train']]) })
+  assert.ok(made.train.includes(3))
+  assert.match(splitDataset(rows, { seed: 1, dataset: 'd', earlier: null }).notes.join(' '), /not known here/)
 })

@@ -91,6 +91,29 @@ test('a training killed in the middle goes on and ends bit for bit where an undi
   assert.equal(row!.probabilities.length, 3)
 })
 
+test('two trainings at once in one home both end, with models of their own', async () => {
+  const folder = join(scratch, 'pictures')
+  const start = (name: string) =>
+    new Promise<TrainResult>((resolve, reject) => {
+      const words = [main, 'train', folder, '--name', name, '--epochs', '0', '--image-size', '64', '--threads', '1', '--json']
+      const child = spawn(process.execPath, words, { env: environment('two'), stdio: ['ignore', 'pipe', 'ignore'] })
+      let out = ''
+      child.stdout.on('data', chunk => {
+        out += chunk
+      })
+      child.once('close', () => {
+        const answer = TrainResult.safeParse(JSON.parse(out.trim().split('\n').at(-1) ?? '{}'))
+        if (answer.success) resolve(answer.data)
+        else reject(new Error(out))
+      })
+    })
+  const [a, b] = await Promise.all([start('colours'), start('colours')])
+  assert.notEqual(a!.run, b!.run)
+  assert.deepEqual([a!.model.version, b!.model.version].toSorted(), [1, 2])
+  assert.deepEqual(a!.test, b!.test)
+  assert.deepEqual(a!.dataset, b!.dataset)
+})
+
 test('what cannot be trained on is refused with a code and the next step', async () => {
   mkdirSync(join(scratch, 'empty'), { recursive: true })
   for (const [source, code] of [

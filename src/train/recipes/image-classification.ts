@@ -4,7 +4,7 @@
  * calibrate → one ONNX file → test it, once.
  */
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { z } from 'zod'
 import { splitDataset } from '../../data/split.ts'
 import type { Weights } from '../../engine/index.ts'
@@ -23,6 +23,7 @@ import type {
   ModelVersion,
   RecipeEvent,
   RunReporter,
+  Side,
   Split,
   TrainResult,
 } from '../../sdk/index.ts'
@@ -37,7 +38,7 @@ export const Settings = z.strictObject({
   /** Name of the model to register. */
   name: z.string(),
   backbone: z.string(),
-  /** An earlier model to go on from instead of the published weights: path of its ONNX file. */
+  /** An earlier model to go on from instead of the published weights: name@version, or the path of a file that is not in the registry. */
   from: z.string().nullable(),
   imageSize: z.int().min(32).max(512),
   /** null: as many as `budgetSeconds` allows, or `defaultEpochs`. */
@@ -88,6 +89,10 @@ export interface Context {
   plan: readonly string[]
   /** Of one picture's forward pass, for the rates that the next forecast uses. */
   multiplyAdds: number
+  /** The file of `settings.from`. */
+  from: string | null
+  /** With `from`: which side the earlier model's pictures were on, by pixel digest; null where that is not known. */
+  earlier?: ReadonlyMap<string, Side> | null
   /** Folder of the feature caches. */
   featuresFolder: string
   commit: string | null
@@ -104,7 +109,7 @@ export async function trainImageClassifier(context: Context): Promise<TrainResul
   const began = performance.now()
   const elapsed = () => context.secondsBefore + (performance.now() - began) / 1000
   const base = backboneById(settings.backbone)
-  const weights = settings.from ? await weightsOf(settings.from, base) : await base.loadWeights({})
+  const weights = context.from ? await weightsOf(context.from, base) : await base.loadWeights({})
   const { classes } = manifest
   const labelOf = (row: number) => classes.indexOf(manifest.rows[row]!.labels[0]!)
   const truth = (rows: readonly number[]) => Int32Array.from(rows, labelOf)
@@ -124,7 +129,11 @@ export async function trainImageClassifier(context: Context): Promise<TrainResul
   })
   try {
     if (context.stopRequested()) throw interrupted(run)
-    const split = splitDataset(manifest, { seed: settings.seed, dataset: context.dataset.digest })
+    const split = splitDataset(manifest, {
+      seed: settings.seed,
+      dataset: context.dataset.digest,
+      ...(context.earlier !== undefined && { earlier: context.earlier }),
+    })
     await writeFileAtomic(join(run.directory, 'split.json'), JSON.stringify(split))
 
     say({ kind: 'stage', title: 'Fitting a head on the untouched network' })
@@ -290,7 +299,7 @@ async function makeArtefact(
     lineage: {
       run: run.run.run,
       dataset: context.dataset,
-      parent: settings.from,
+      parent: settings.from && basename(settings.from), // of a path, not where on this machine it lies
       plinth: context.version,
       commit: context.commit,
       created: new Date().toISOString(),
