@@ -222,6 +222,8 @@ test('what is no zip, or only half of one, says so', async t => {
   for (const share of [0.2, 0.5, 0.9, 0.99]) {
     await assert.rejects(openArchive(archive(t, whole.subarray(0, Math.round(whole.length * share)))), { code: 'archive_damaged' })
   }
+  const beyond: ZipEntry = { name: 'dog/7.png', data: note, lie: { packed: 1_000_000, size: 1_000_000 } }
+  await assert.rejects(openArchive(archive(t, writeZip([...controls, beyond]))), { code: 'archive_damaged', message: /ends before/ })
   await assert.rejects(importPictures(archive(t, writeZip([])), { blobs: blobsIn(temporary(t)) }), { code: 'no_pictures' })
 })
 

@@ -395,6 +395,32 @@ test('a disk that refuses ends the import with its own failure, not with 8 unrea
   await assert.rejects(importPictures(photos, { blobs: blobsIn(folder) }), { code: 'path_in_the_way' })
 })
 
+test('a picture that becomes a pipe or a link out of the folder after it was listed is neither waited for nor followed', {
+  skip: process.platform === 'win32' && 'no links and pipes there',
+  timeout: 20_000,
+}, async t => {
+  const folder = temporary(t)
+  const outside = await write(join(folder, 'outside'), { 'secret.png': 500 })
+  const photos = await write(join(folder, 'photos'), { ...pictures('cat', 60), ...pictures('dog', 40, 100) })
+  let touched = false
+  const manifest = await importPictures(photos, {
+    blobs: blobsIn(folder),
+    onProgress: () => {
+      if (touched) return
+      touched = true
+      rmSync(join(photos, 'dog/8.png'))
+      execFileSync('mkfifo', [join(photos, 'dog/8.png')])
+      rmSync(join(photos, 'dog/9.png'))
+      symlinkSync(join(outside, 'secret.png'), join(photos, 'dog/9.png'))
+    },
+  })
+  assert.deepEqual(manifest.unreadable, [
+    { path: 'dog/8.png', code: 'file_unreadable', reason: 'The file cannot be read: it is no longer a file.' },
+    { path: 'dog/9.png', code: 'file_unreadable', reason: 'The file cannot be read: it became a link while the folder was read.' },
+  ])
+  assert.equal(manifest.rows.length, 98)
+})
+
 test('two imports of one folder at once agree, and nothing is written beside the blobs', async t => {
   const folder = temporary(t)
   const photos = await write(join(folder, 'photos'), animals)

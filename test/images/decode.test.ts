@@ -264,6 +264,8 @@ test('an SVG is refused in every disguise', async () => {
     await assert.rejects(local(Buffer.from(text)), { code: 'image_format' })
   }
   await assert.rejects(upload(Buffer.from(`\ufeff${svg}`, 'utf16le')), { code: 'image_format' })
+  // whoever got past the first look would find no loader: it is off in libvips itself, for this whole process
+  await assert.rejects(sharp(Buffer.from(svg)).png().toBuffer(), /unsupported image format/)
   // behind another format's first bytes it is never drawn either
   for (const start of ['\xff\xd8\xff', '\x89PNG\r\n\x1a\n', 'GIF89a', 'II*\0', 'RIFF\0\0\0\0WEBP']) {
     await assert.rejects(upload(Buffer.concat([Buffer.from(start, 'latin1'), Buffer.from(svg)])), { code: 'image_unreadable' })
@@ -290,6 +292,8 @@ test('formats that are not read are called by name, with the way out', async () 
   }
   const raw = tiff(8, 8, { type: 'uint', bits: 8, channels: 1, values: Array(64).fill(9) }, [[254, 4, 1]])
   await assert.rejects(local(raw), { code: 'image_format' }, 'the thumbnail in front of a raw file is not the photo')
+  const dng = tiff(8, 8, { type: 'uint', bits: 8, channels: 1, values: Array(64).fill(9) }, [[50_706, 4, 0x0401]])
+  await assert.rejects(local(dng), { code: 'image_format', message: /raw/ }, 'a DNG says its version, wherever its thumbnail lies')
 })
 
 test('AVIF and bitmaps are read from a folder of one’s own, not from strangers', async () => {
