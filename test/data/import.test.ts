@@ -145,10 +145,14 @@ test('a picture is one by content, whatever it is called', async t => {
     'cat/photo.txt': 21,
     'cat/really a jpeg.png': await fromRgb(scene(8, 8), 8, 8).jpeg().toBuffer(),
     'cat/notes.txt': 'hello',
+    'cat/sound.wav': Buffer.from('RIFF\x24\0\0\0WAVEfmt ', 'latin1'), // begins as WebP does
   })
   const manifest = await importPictures(folder, { blobs: blobsIn(temporary(t)) })
   assert.equal(manifest.rows.length, 11)
-  assert.deepEqual(manifest.ignored, [{ path: 'cat/notes.txt', reason: 'not a picture' }])
+  assert.deepEqual(manifest.ignored, [
+    { path: 'cat/notes.txt', reason: 'not a picture' },
+    { path: 'cat/sound.wav', reason: 'not a picture' },
+  ])
 })
 
 test('copies are found by their pixels, share a group, and contradicting labels are named', async t => {

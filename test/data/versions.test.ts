@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -57,7 +57,10 @@ test('imports at once, in two processes’ worth of connections, take different 
   const given = Array.from({ length: 20 }, (_, index) => manifest(String(index % 10)))
   const saved = await Promise.all(given.map((one, index) => saveDataset(index % 2 ? home : other, 'birds', one)))
   // a number may be left out where two saved the same pictures at the same moment; none is given to two different ones
-  assert.equal(new Set(saved.map(({ version }) => version)).size, 10)
+  const numbers = new Set(saved.map(({ version }) => version))
+  assert.equal(numbers.size, 10)
+  const files = [...numbers].map(version => `${version}.json`)
+  assert.deepEqual(readdirSync(join(home.path, 'datasets/birds')).sort(), files.sort(), 'who came second takes its file away')
   for (const [index, { version }] of saved.entries()) assert.equal(version, saved[(index + 10) % 20]!.version)
   for (const [index, { version }] of saved.entries()) {
     assert.deepEqual((await resolveDataset(home, `birds@${version}`)).manifest, given[index])

@@ -180,6 +180,14 @@ test('transparency lies on white, and colour under nothing is nothing', async ()
       .toBuffer(),
   )
   near([...alpha16.data], [255, 255, 255, 255, 0, 0], 1)
+  const night = Uint16Array.from([4000, 2000, 0, 65535, 1000, 0, 0, 65535])
+  const dark16 = await upload(
+    await sharp(night, { raw: { width: 2, height: 1, channels: 4 } })
+      .toColourspace('rgb16')
+      .png()
+      .toBuffer(),
+  )
+  near([...dark16.data], [15, 7, 0, 3, 0, 0], 1, 'who writes transparency is no instrument:')
 })
 
 test('palettes, one bit, grey: all come out as RGB', async () => {
