@@ -7,10 +7,7 @@
  * alone. Rounds of the contestants alternate and the fastest of each counts: other work on the machine only ever makes a round slower, so
  * the ratios hold where the milliseconds do not. Ratio = their time / ours; above 1 means Plinth is faster.
  */
-import { spawn } from 'node:child_process'
 import { cpus } from 'node:os'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import {
   adamW,
@@ -33,7 +30,7 @@ import {
   type Weights,
 } from '../src/engine/index.ts'
 import { backbone } from '../src/models/catalogue.ts'
-import { python } from '../test/peers.ts'
+import { startTorch } from './torch.ts'
 
 const BATCH = 16
 const CLASSES = 10
@@ -46,9 +43,7 @@ const workloads = [
   { network: 'resnet18', size: 224 },
 ] as const
 
-const interpreter = python()
-if (!interpreter) throw new Error('PyTorch is not here. Install it with: npm run peers')
-const torch = startTorch(interpreter)
+const torch = startTorch(threads)
 console.log(`${threads} threads, ${cpus()[0]?.model.trim()}, Node ${process.version}, batch ${BATCH}, fastest of ${ROUNDS} rounds\n`)
 console.log('network              side  what      Plinth   portable  raw runtime  PyTorch eager      channels last')
 for (const { network, size } of workloads) {
@@ -166,21 +161,4 @@ function randomNumbers(count: number, scale: number): Float32Array {
     state = (state * 16807 + 1) % 2147483647
     return (state / 2147483647 - 0.5) * 3.46 * scale
   })
-}
-
-/** The peer: one JSON line asked, one answered. */
-function startTorch(program: string) {
-  const child = spawn(program, [fileURLToPath(new URL('./torch-peer.py', import.meta.url)), String(threads)], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  const waiting: ((answer: { milliseconds?: number; peakMegabytes?: number }) => void)[] = []
-  createInterface({ input: child.stdout }).on('line', line => waiting.shift()?.(JSON.parse(line)))
-  return {
-    ask: (request: object) =>
-      new Promise<{ milliseconds?: number; peakMegabytes?: number }>(resolve => {
-        waiting.push(resolve)
-        child.stdin.write(`${JSON.stringify(request)}\n`)
-      }),
-    end: () => child.stdin.end(),
-  }
 }
