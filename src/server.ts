@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { cache as cachePath, home as homePath, version } from './config.ts'
 import { importPictures } from './data/import.ts'
 import { resolveDataset, saveDataset } from './data/versions.ts'
@@ -81,6 +81,7 @@ export interface TrainingRequest {
   name: string
   backbone?: string
   from?: string
+  weights?: string
   imageSize?: number
   epochs?: number
   budgetSeconds?: number
@@ -111,6 +112,7 @@ export async function prepareTraining(
     name: request.name,
     backbone: request.backbone ?? 'efficientnet-lite0',
     from,
+    weights: request.weights ? resolve(request.weights) : null,
     imageSize: request.imageSize ?? defaultImageSize(manifest),
     epochs: request.epochs ?? null,
     budgetSeconds: request.budgetSeconds ?? null,

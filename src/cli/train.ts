@@ -19,6 +19,7 @@ The folder is copied into Plinth's home first, so later changes to it change not
     threads: common.threads,
     backbone: { type: 'string', summary: 'the pretrained network to start from (otherwise efficientnet-lite0)' },
     from: { type: 'string', value: 'MODEL', summary: 'go on from an earlier model instead of the published weights' },
+    weights: { type: 'string', value: 'FILE', summary: 'pretrained weights of the backbone from a file, .safetensors or .pth' },
     resume: { type: 'string', value: 'RUN', summary: 'go on with a stopped or killed training' },
     deploy: { type: 'boolean', summary: 'serve the model when it is done' },
     port: common.port,
@@ -39,11 +40,21 @@ The folder is copied into Plinth's home first, so later changes to it change not
           signal,
         })
         bar.end()
-        const { name = nameFrom(values.source.replace(/@\d+$/, '')), backbone, from, epochs, imageSize, budget, seed, threads } = values
+        const {
+          name = nameFrom(values.source.replace(/@\d+$/, '')),
+          backbone,
+          from,
+          weights,
+          epochs,
+          imageSize,
+          budget,
+          seed,
+          threads,
+        } = values
         const prepared = await prepareTraining(
           home,
           dataset,
-          { name, seed, ...defined({ backbone, from, epochs, imageSize, budgetSeconds: budget, threads }) },
+          { name, seed, ...defined({ backbone, from, weights, epochs, imageSize, budgetSeconds: budget, threads }) },
           (performance.now() - began) / 1000,
         )
         run = prepared.run.run.run

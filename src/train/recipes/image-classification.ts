@@ -40,6 +40,8 @@ export const Settings = z.strictObject({
   backbone: z.string(),
   /** An earlier model to go on from instead of the published weights: name@version, or the path of a file that is not in the registry. */
   from: z.string().nullable(),
+  /** A file of pretrained weights for the backbone (.safetensors, .pth) in place of the published ones. */
+  weights: z.string().nullable(),
   imageSize: z.int().min(32).max(512),
   /** null: as many as `budgetSeconds` allows, or `defaultEpochs`. */
   epochs: z.int().min(0).max(1000).nullable(),
@@ -109,7 +111,9 @@ export async function trainImageClassifier(context: Context): Promise<TrainResul
   const began = performance.now()
   const elapsed = () => context.secondsBefore + (performance.now() - began) / 1000
   const base = backboneById(settings.backbone)
-  const weights = context.from ? await weightsOf(context.from, base) : await base.loadWeights({})
+  const weights = context.from
+    ? await weightsOf(context.from, base)
+    : await base.loadWeights(settings.weights ? { file: settings.weights } : {})
   const { classes } = manifest
   const labelOf = (row: number) => classes.indexOf(manifest.rows[row]!.labels[0]!)
   const truth = (rows: readonly number[]) => Int32Array.from(rows, labelOf)
