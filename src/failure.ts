@@ -363,14 +363,32 @@ export const failures = {
 export type FailureCode = keyof typeof failures
 export type FailureDetails = Readonly<Record<string, string | number>>
 
-export class Failure extends Error {
+/** The `{names}` in a text; what stands between braces with spaces is meant as it is. */
+type Placeholder<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}`
+  ? (Name extends `${string} ${string}` ? never : Name) | Placeholder<Rest>
+  : never
+/** What the two texts of a code want to know: forgetting one does not compile, so that nobody reads "{step}". */
+type Details<Code extends FailureCode> = Placeholder<(typeof failures)[Code][1 | 2]>
+
+/** A failure as one process of ours tells it to another. */
+export interface SentFailure {
+  code: FailureCode
+  details: FailureDetails
+}
+
+export class Failure<Code extends FailureCode = FailureCode> extends Error {
   readonly code: FailureCode
   readonly status: number
   /** What the reader can do now: a command, a setting, a change in the data. */
   readonly next: string
   readonly details: FailureDetails
 
-  constructor(code: FailureCode, details: FailureDetails = {}, options?: ErrorOptions) {
+  constructor(
+    code: Code,
+    ...[details = {}, options]: [Details<Code>] extends [never]
+      ? [details?: FailureDetails, options?: ErrorOptions]
+      : [details: FailureDetails & Readonly<Record<Details<Code>, string | number>>, options?: ErrorOptions]
+  ) {
     const [status, message, next] = failures[code]
     super(fill(message, details), options)
     this.name = 'Failure'
@@ -378,6 +396,11 @@ export class Failure extends Error {
     this.status = status
     this.next = fill(next, details)
     this.details = details
+  }
+
+  /** The failure that another process had: its details were complete when it was made there. */
+  static received({ code, details }: SentFailure): Failure {
+    return new Failure(code, details as FailureDetails & Record<Details<FailureCode>, string | number>)
   }
 
   toJSON() {

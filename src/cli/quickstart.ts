@@ -43,7 +43,7 @@ About a minute on two cores; nothing leaves this machine, nothing is downloaded.
       )
       say(plan.lines.join('\n'))
       const result = await followTraining(run.run.run, context)
-      tellResult(result, result.forecastSeconds, context)
+      tellResult(result, context)
       const model = `${result.model.name}@${result.model.version}`
       if (serve) {
         print(result)

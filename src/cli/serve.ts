@@ -17,7 +17,7 @@ in the file again and refuses if they differ. On loopback it is open; on any oth
   async run({ model, port, host, threads }, context) {
     const home = await openHome()
     try {
-      await serveUntilStopped(home, model, { port, host, threads }, context)
+      await serveUntilStopped(home, model, { port, host, threads, announce: true }, context)
     } finally {
       await home.close()
     }
@@ -28,11 +28,14 @@ in the file again and refuses if they differ. On loopback it is open; on any oth
 export async function serveUntilStopped(
   home: Home,
   model: string,
-  options: { port: number; host?: string; threads?: number | undefined },
-  { out, say, result, json, signal }: Context,
+  {
+    announce = false,
+    ...options
+  }: { port: number; host?: string; threads?: number | undefined /** Its address as the command's JSON. */; announce?: boolean },
+  { out, say, result, signal }: Context,
 ): Promise<void> {
   const { server, name, example } = await startEndpoint(home, model, { ...options, onNotice: say })
-  if (json && options.host !== undefined) result({ url: server.url, model: name, token: server.tokenIsNew ? server.token : null })
+  if (announce) result({ url: server.url, model: name, token: server.tokenIsNew ? server.token : null })
   out(`\nServing ${name} on ${server.url}`)
   if (server.tokenIsNew) out(`Token, shown once: ${server.token}`)
   const authorization = server.token ? `-H "authorization: Bearer ${server.tokenIsNew ? server.token : '$PLINTH_TOKEN'}" ` : ''

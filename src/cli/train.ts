@@ -62,7 +62,7 @@ The folder is copied into Plinth's home first, so later changes to it change not
         say(`Run          ${run}  (everything is kept in ${prepared.run.directory})`)
       }
       const result = await followTraining(run, context)
-      tellResult(result, result.forecastSeconds, context)
+      tellResult(result, context)
       print(result)
       if (!values.deploy) {
         say(`\nServe it with: plinth serve ${result.model.name}`)

@@ -3,14 +3,14 @@
  * a crash of the runtime takes no terminal with it, and a lost terminal takes no training with it (it stops at the next step,
  * with a checkpoint).
  */
-import { Failure } from '../failure.ts'
+import { Failure, type SentFailure } from '../failure.ts'
 import type { RecipeEvent, TrainResult } from '../sdk/index.ts'
 import { openHome, train } from '../server.ts'
 
 export type Message =
   | { kind: 'event'; event: RecipeEvent }
   | { kind: 'result'; result: TrainResult }
-  | { kind: 'failure'; code: string; message: string; next: string; stack?: string }
+  | ({ kind: 'failure'; stack?: string } & SentFailure)
 
 let stop = false
 const askToStop = () => {
@@ -37,7 +37,7 @@ try {
   const failure =
     error instanceof Failure ? error : new Failure('internal', { problem: error instanceof Error ? error.message : String(error) })
   const stack = error instanceof Error && error.stack
-  await tell({ kind: 'failure', ...failure.toJSON(), ...(stack && { stack }) })
+  await tell({ kind: 'failure', code: failure.code, details: failure.details, ...(stack && { stack }) })
   process.exitCode = 1
 } finally {
   await home.close()

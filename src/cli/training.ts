@@ -2,7 +2,7 @@
 import { fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Failure, type FailureCode } from '../failure.ts'
+import { Failure } from '../failure.ts'
 import type { TrainResult } from '../sdk/index.ts'
 import { renderText, verdicts } from '../server.ts'
 import { duration } from '../train/plan.ts'
@@ -55,14 +55,14 @@ export async function followTraining(run: string, { say, progress, signal }: Con
   if (last?.kind === 'result') return last.result
   if (last?.kind === 'failure') {
     if (process.env['PLINTH_DEBUG'] === '1' && last.stack) process.stderr.write(`${last.stack}\n`)
-    throw Object.assign(new Failure(last.code as FailureCode), { message: last.message, next: last.next })
+    throw Failure.received(last)
   }
   throw new Failure('training_died', { how: killedBy ? `killed by ${killedBy}` : `exit code ${code}`, run })
 }
 
 /** The end of a training, for people. */
-export function tellResult(result: TrainResult, plannedSeconds: number, { out, style }: Context): void {
-  const { test, validation, chosen } = result
+export function tellResult(result: TrainResult, { out, style }: Context): void {
+  const { test, validation, chosen, forecastSeconds: plannedSeconds } = result
   out()
   out(renderText(test, verdicts(test)))
   out()

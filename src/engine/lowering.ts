@@ -2,7 +2,7 @@
  * The seam between a graph of ours and an ONNX graph that computes it. There are two implementations: portable.ts, always
  * there, standard operations only; and blocked.ts, faster where the runtime's blocked convolutions exist.
  */
-import type { Node, Shape } from './graph.ts'
+import type { Shape } from './graph.ts'
 import type { OnnxGraph } from './onnx.ts'
 
 /** Parameter values by name, in the plain layout. */
@@ -39,7 +39,6 @@ export interface Lowered {
   /** Whatever must be repeated for the same numbers to come out again. */
   choices?: Json
 }
-export type Lower = (outputs: Readonly<Record<string, Node>>, options?: LoweringOptions) => Lowered | Promise<Lowered>
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json }
 

@@ -11,6 +11,7 @@ import { basename, dirname, join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { Failure } from '../failure.ts'
 import { makeFolder, storageFailure, syncFolder, writeFileAtomic } from '../storage/disk.ts'
+import { isProcessAlive } from '../storage/process.ts'
 
 export interface DownloadRequest {
   /** For messages: whose weights these are. */
@@ -88,7 +89,7 @@ async function ownPart(path: string): Promise<string> {
   if (await sizeOf(own)) return own
   for (const name of await readdir(dirname(path))) {
     const pid = name.startsWith(`${basename(path)}.part-`) && /\.part-(\d+)$/.exec(name)?.[1]
-    if (!pid || isAlive(Number(pid))) continue
+    if (!pid || isProcessAlive(Number(pid))) continue
     const left = join(dirname(path), name)
     // of two who find it, one wins the rename; without its .of a part is not continued
     const won = await rename(left, own).then(
@@ -101,14 +102,6 @@ async function ownPart(path: string): Promise<string> {
     }
   }
   return own
-}
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0) // signal 0 only asks
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
 }
 
 /** The network's fault: worth another try, or not (`retry`). */

@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { version } from '../config.ts'
-import { Failure, type FailureCode } from '../failure.ts'
+import { Failure } from '../failure.ts'
 import type { PredictAnswer } from '../sdk/index.ts'
 import { checkOrigin, checkToken, isLoopback, isToken, securityHeaders } from './guards.ts'
 import { createMetrics, type ServerStats } from './metrics.ts'
@@ -316,8 +316,8 @@ function discardRest(request: IncomingMessage): Promise<void> {
 /** What is not HTTP, came too slowly or has too long headers never reaches a route. */
 function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const codes: Record<string, FailureCode> = { ERR_HTTP_REQUEST_TIMEOUT: 'request_too_slow', HPE_HEADER_OVERFLOW: 'headers_too_large' }
-  const failure = new Failure(codes[error.code ?? ''] ?? 'request_invalid')
+  const codes = { ERR_HTTP_REQUEST_TIMEOUT: 'request_too_slow', HPE_HEADER_OVERFLOW: 'headers_too_large' } as const
+  const failure = new Failure(codes[error.code as keyof typeof codes] ?? 'request_invalid')
   const body = JSON.stringify({ error: failure })
   const reason = { 400: 'Bad Request', 408: 'Request Timeout', 431: 'Request Header Fields Too Large' }[failure.status] ?? 'Error'
   const headers = {

@@ -5,11 +5,11 @@
  * Pictures are decoded as they arrive, next to each other. Whatever is ready when the network falls free goes through it together:
  * nobody waits for a batch to fill, and under load the batches fill by themselves.
  */
-import { Failure } from '../failure.ts'
+import { Failure, type SentFailure } from '../failure.ts'
 import { decodePicture } from '../images/decode.ts'
 import { thumbnail } from '../images/encode.ts'
 import { type Classifier, openArtefact, prediction } from '../models/artefact.ts'
-import type { FromHost, OpenedModel, SentFailure, ToHost } from './messages.ts'
+import type { FromHost, OpenedModel, ToHost } from './messages.ts'
 
 /** More pixels are refused before decoding: 64 megapixels are 192 MB of RGB, and two pictures are decoded at once. */
 const MAX_PIXELS = 64e6

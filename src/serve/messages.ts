@@ -1,5 +1,5 @@
 /** What the gateway and a model host say to each other over the host's channel. Plain data; pictures travel as bytes. */
-import type { FailureCode, FailureDetails } from '../failure.ts'
+import type { SentFailure } from '../failure.ts'
 import type { Prediction } from '../sdk/index.ts'
 
 export type ToHost =
@@ -23,8 +23,4 @@ export interface OpenedModel {
   imageSize: number
   created: string
   golden: { pictures: number; largestDifference: number }
-}
-export interface SentFailure {
-  code: FailureCode
-  details: FailureDetails
 }

@@ -83,4 +83,3 @@ export function createMetrics() {
     },
   }
 }
-export type Metrics = ReturnType<typeof createMetrics>

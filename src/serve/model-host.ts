@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises'
 import { availableParallelism, totalmem } from 'node:os'
 import { Failure } from '../failure.ts'
 import type { Prediction } from '../sdk/index.ts'
-import type { FromHost, OpenedModel, SentFailure, ToHost } from './messages.ts'
+import type { FromHost, OpenedModel, ToHost } from './messages.ts'
 
 export interface ModelHostOptions {
   path: string
@@ -138,7 +138,7 @@ export async function startModelHost(options: ModelHostOptions): Promise<ModelHo
     millisecondsEach += (now - lastAnswer - millisecondsEach) * 0.1
     lastAnswer = now
     finish(job)
-    if (message.kind === 'failed') job.reject(received(message.failure))
+    if (message.kind === 'failed') job.reject(Failure.received(message.failure))
     else job.resolve(message)
     watch()
     dispatch()
@@ -252,7 +252,7 @@ async function openHost(options: ModelHostOptions): Promise<OpenedHost> {
       limit = setTimeout(() => reject(notStarted(model, `it did not open within ${startLimit / 1000} s`)), startLimit)
       child.once('message', (message: FromHost) => {
         if (message.kind === 'ready') resolve(message.model)
-        else reject(message.kind === 'refused' ? received(message.failure) : notStarted(model, 'it answered before it was asked'))
+        else reject(message.kind === 'refused' ? Failure.received(message.failure) : notStarted(model, 'it answered before it was asked'))
       })
       child.once('error', error => reject(notStarted(model, error.message)))
       child.once('exit', (code, signal) => reject(notStarted(model, `its process ended with ${signal ?? `code ${code}`}${lastWords()}`)))
@@ -275,7 +275,6 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 const notStarted = (model: string, problem: string) => new Failure('model_not_started', { model, problem })
-const received = ({ code, details }: SentFailure) => new Failure(code, details)
 
 /** Ends the process when it holds more than `limit` bytes. What comes back says so, or nothing as long as it has not happened. */
 function watchMemory(child: ChildProcess, limit: number): () => string {

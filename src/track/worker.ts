@@ -6,6 +6,7 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { z } from 'zod'
+import { isProcessAlive } from '../storage/process.ts'
 
 export const Worker = z.strictObject({
   pid: z.int(),
@@ -30,12 +31,7 @@ export function isAlive(worker: Worker, lastSign: number): boolean {
   const birth = birthOf(worker.pid)
   if (birth !== null) return birth === worker.birth
   if (process.platform === 'linux') return false
-  try {
-    process.kill(worker.pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
+  return isProcessAlive(worker.pid)
 }
 
 /** proc(5), field 22, with the boot's id. Null: no such process, or no /proc. */

@@ -14,14 +14,14 @@ import { normalise } from '../models/artefact-format.ts'
 import type { Backbone } from '../models/catalogue.ts'
 import type { ManifestRow } from '../sdk/index.ts'
 import { storageFailure } from '../storage/disk.ts'
+import { isProcessAlive } from '../storage/process.ts'
 
 export interface PreparedPictures {
-  count: number
   /** Side of the square pictures, in pixels. */
   side: number
   /** Copies picture `row` (uint8, planar [3, side, side]) into `target` at `offset`. */
   read(row: number, target: Uint8Array, offset?: number): void
-  /** [count, width], row-major. */
+  /** [rows, width], row-major. */
   features: Float32Array
   width: number
   /** What had to be computed now, the rest was there already. */
@@ -83,7 +83,6 @@ export async function preparePictures(what: Preparation): Promise<PreparedPictur
   features.readAll(new Uint8Array(result.buffer))
   features.close()
   return {
-    count: done,
     side,
     read: (row, target, offset = 0) => pictures.read(row, target, offset),
     features: result,
@@ -102,19 +101,10 @@ async function claimFolder(folder: string): Promise<string> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw storageFailure(error, claim)
     const owner = Number(readFileSync(claim, 'utf8'))
-    if (owner !== process.pid && isAlive(owner)) return claimFolder(`${folder}-${process.pid}`)
+    if (owner !== process.pid && isProcessAlive(owner)) return claimFolder(`${folder}-${process.pid}`)
     writeFileSync(claim, String(process.pid))
   }
   return folder
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
 }
 
 function featureProgram(backbone: Backbone, weights: Weights, side: number, threads: number): Promise<Program> {

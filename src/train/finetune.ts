@@ -24,6 +24,7 @@ import {
   type Weights,
   writeCheckpoint,
 } from '../engine/index.ts'
+import type { EpochRecord } from '../evaluate/index.ts'
 import { Failure } from '../failure.ts'
 import { normalise } from '../models/artefact-format.ts'
 import type { Backbone } from '../models/catalogue.ts'
@@ -73,12 +74,8 @@ export interface FineTuneTask {
   onProgress(progress: { step: number; steps: number; epoch: number; epochs: number; loss: number; accuracy: number | null }): void
 }
 
-export interface EpochRecord {
-  epoch: number
-  trainLoss: number
-  validationLoss: number
-  validationAccuracy: number
-}
+/** What the report shows of an epoch, with the loss that decides when to stop. */
+type ScoredEpoch = EpochRecord & { validationLoss: number }
 export interface FineTuned {
   weights: Weights
   head: { weight: Float32Array; bias: Float32Array }
@@ -86,7 +83,7 @@ export interface FineTuned {
   epoch: number
   validationAccuracy: number
   validationLoss: number
-  history: EpochRecord[]
+  history: ScoredEpoch[]
   epochs: number
   steps: number
   resumedFrom: number | null
@@ -96,14 +93,14 @@ export interface FineTuned {
 /** Kept in the checkpoint beside the tensors. */
 interface Progress {
   epochs: number
-  history: EpochRecord[]
+  history: ScoredEpoch[]
   /** Sum of the losses of the current epoch so far. */
   lossSum: number
   bestEpoch: number
   choices: Trainer['choices']
 }
 
-export const checkpointFile = (directory: string) => join(directory, 'checkpoint.safetensors')
+const checkpointFile = (directory: string) => join(directory, 'checkpoint.safetensors')
 const bestFile = (directory: string) => join(directory, 'best.safetensors')
 
 export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
@@ -139,7 +136,7 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
         const began = performance.now()
         const batch = order.slice(at * settings.batchSize, (at + 1) * settings.batchSize).map(i => train[i]!)
         const { loss } = await trainer.step(batchOf(task, batch, epoch), { learningRate: oneCycle(schedule, trainer.steps) })
-        if (!Number.isFinite(loss)) throw new Failure('loss_not_finite', { step: trainer.steps })
+        if (!Number.isFinite(loss)) throw new Failure('loss_not_finite', { loss: String(loss), step: trainer.steps })
         progress.lossSum += loss
         stepTime += performance.now() - began
         stepsTimed++
@@ -155,16 +152,17 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
         const last = at === perEpoch - 1
         if (task.stopRequested() && !last) {
           await save()
-          throw new Failure('interrupted', { next: `Go on with: plinth train --resume ${run.run.run}` })
+          throw interrupted(run)
         }
         if (!last && performance.now() - lastSave > settings.checkpointSeconds * 1000) await save()
       }
-      const scored = await scoreValidation(task, trainer.weights())
+      const reached = trainer.weights()
+      const scored = await scoreValidation(task, reached)
       progress.history.push({ epoch: epoch + 1, trainLoss: progress.lossSum / perEpoch, ...scored })
       progress.lossSum = 0
       if (isBest(progress.history)) {
         progress.bestEpoch = epoch + 1
-        await writeCheckpoint(bestFile(run.directory), { step: trainer.steps, tensors: asTensors(trainer.weights()) }, null)
+        await writeCheckpoint(bestFile(run.directory), { step: trainer.steps, tensors: asTensors(reached) }, null)
       }
       await run.logMetrics(trainer.steps, {
         'validation/accuracy': scored.validationAccuracy,
@@ -172,7 +170,7 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
         epoch: epoch + 1,
       })
       await save()
-      if (task.stopRequested()) throw new Failure('interrupted', { next: `Go on with: plinth train --resume ${run.run.run}` })
+      if (task.stopRequested()) throw interrupted(run)
     }
 
     const best = await readCheckpoint<null>(bestFile(run.directory))
@@ -198,6 +196,9 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
     await trainer.close()
   }
 }
+
+/** What a training that was asked to stop ends with, after its checkpoint. */
+export const interrupted = (run: RunReporter) => new Failure('interrupted', { next: `Go on with: plinth train --resume ${run.run.run}` })
 
 /** Loss over soft targets: −Σ target · log softmax. A row of zeros (padding of the last batch) adds nothing. */
 function trainingGraph({ backbone, weights, head, classes, pictures, settings }: FineTuneTask) {
@@ -279,7 +280,7 @@ async function scoreValidation(task: FineTuneTask, weights: Weights) {
 }
 
 /** Better = more right; among equals the lower loss. */
-function isBest(history: readonly EpochRecord[]): boolean {
+function isBest(history: readonly ScoredEpoch[]): boolean {
   const last = history.at(-1)!
   return history
     .slice(0, -1)
@@ -290,7 +291,7 @@ function isBest(history: readonly EpochRecord[]): boolean {
     )
 }
 
-function shouldStop(history: readonly EpochRecord[], patience: number): boolean {
+function shouldStop(history: readonly ScoredEpoch[], patience: number): boolean {
   const best = history.reduce((low, h, i) => (h.validationLoss < history[low]!.validationLoss ? i : low), 0)
   return history.length > 0 && history.length - 1 - best >= patience
 }

@@ -10,7 +10,6 @@ export interface Plan {
   lines: string[]
   /** Seconds expected from now to the end. */
   seconds: number
-  memoryBytes: number
   multiplyAdds: number
 }
 
@@ -42,7 +41,6 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
   const sides = split.notes.map(note => `             ${note}`)
   return {
     seconds,
-    memoryBytes,
     multiplyAdds: cost,
     lines: [
       `Pictures     ${manifest.rows.length} in ${classes} classes (${nameSome(manifest.classes)})`,

@@ -42,3 +42,13 @@ test('braces are filled from the details, and what is filled in is not read agai
     error: { code: 'usage', message: failure.message, next: failure.next },
   })
 })
+
+test('a failure that lacks what its text needs does not compile, and one from another process arrives as it was', () => {
+  // @ts-expect-error the text of this code wants the loss as well
+  assert.match(new Failure('loss_not_finite', { step: 3 }).message, /\{loss\}/)
+  const made = new Failure('loss_not_finite', { loss: 'NaN', step: 3 })
+  const { code, details } = made
+  const received = Failure.received(JSON.parse(JSON.stringify({ code, details })))
+  assert.deepEqual(received.toJSON(), made.toJSON())
+  assert.equal(received.status, made.status)
+})

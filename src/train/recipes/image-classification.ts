@@ -8,7 +8,7 @@ import { basename, join } from 'node:path'
 import { z } from 'zod'
 import { splitDataset } from '../../data/split.ts'
 import type { Weights } from '../../engine/index.ts'
-import { calibrate, renderReport, reportJson, score } from '../../evaluate/index.ts'
+import { calibrate, percent, renderReport, reportJson, score } from '../../evaluate/index.ts'
 import { Failure } from '../../failure.ts'
 import { decodePicture } from '../../images/decode.ts'
 import { encodePng, thumbnail } from '../../images/encode.ts'
@@ -29,7 +29,7 @@ import type {
 } from '../../sdk/index.ts'
 import { writeFileAtomic } from '../../storage/disk.ts'
 import { type PreparedPictures, preparePictures } from '../features.ts'
-import { type FineTuned, type FineTuneSettings, fineTune, logitsOf } from '../finetune.ts'
+import { type FineTuned, type FineTuneSettings, fineTune, headBias, headWeight, interrupted, logitsOf } from '../finetune.ts'
 import { fitLogisticRegression, type LogisticRegression } from '../logistic-regression.ts'
 
 // ── settings ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -291,7 +291,7 @@ async function makeArtefact(
 ) {
   const { settings, manifest, run } = context
   const classes = manifest.classes.length
-  const complete: Weights = new Map([...winner.weights, ['plinth.head.weight', winner.head.weight], ['plinth.head.bias', winner.head.bias]])
+  const complete: Weights = new Map([...winner.weights, [headWeight, winner.head.weight], [headBias, winner.head.bias]])
   const logits = await logitsOf({ backbone, classes, pictures, threads: settings.threads }, complete, split.validation)
   const calibration = calibrate(logits, truth(split.validation), classes)
   const metadata: Omit<ArtefactMetadata, 'golden' | 'modelSizeTensor' | 'schema'> = {
@@ -365,7 +365,7 @@ async function writeReport(
     conflicts: manifest.conflicts,
     threshold: calibration.threshold,
     reproduce: [
-      `plinth train ${result.dataset.name}@${result.dataset.version} --name ${settings.name} --seed ${settings.seed} --image-size ${settings.imageSize} --epochs ${tuned?.epochs ?? 0} --backbone ${settings.backbone} --threads ${settings.threads}`,
+      `plinth train ${result.dataset.name}@${result.dataset.version} --name ${settings.name} --seed ${settings.seed} --image-size ${settings.imageSize} --epochs ${tuned?.epochs ?? 0} --backbone ${settings.backbone} --threads ${settings.threads}${settings.from ? ` --from ${settings.from}` : ''}${settings.weights ? ` --weights ${settings.weights}` : ''}`,
     ],
   })
   await writeFileAtomic(result.report, page)
@@ -377,6 +377,3 @@ function featureRows({ features, width }: PreparedPictures, rows: readonly numbe
   for (const [i, row] of rows.entries()) out.set(features.subarray(row * width, (row + 1) * width), i * width)
   return out
 }
-
-const percent = (share: number) => `${(share * 100).toFixed(1)} %`
-const interrupted = (run: RunReporter) => new Failure('interrupted', { next: `Go on with: plinth train --resume ${run.run.run}` })
