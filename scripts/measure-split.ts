@@ -7,14 +7,14 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { preparePictures } from '../src/data/features.ts'
 import { importPictures, manifestDigest } from '../src/data/import.ts'
 import { extractSample } from '../src/data/samples.ts'
 import { splitDataset } from '../src/data/split.ts'
 import { backbone } from '../src/models/catalogue.ts'
+import { fitLogisticRegression } from '../src/models/logistic-regression.ts'
 import type { Manifest } from '../src/sdk/shapes.ts'
 import { openBlobs } from '../src/storage/blobs.ts'
-import { preparePictures } from '../src/train/features.ts'
-import { fitLogisticRegression } from '../src/train/logistic-regression.ts'
 
 const [side = 224, seeds = 5] = process.argv.slice(2).map(Number)
 const threads = 2

@@ -10,6 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** From the bottom up. Everybody may import failure.ts and config.ts, which import nothing of ours; server.ts, the composition root, knows every part. */
 const map: Record<string, readonly string[]> = {
   sdk: [],
+  api: ['sdk'],
   storage: [],
   images: [],
   hardware: [],
@@ -17,12 +18,12 @@ const map: Record<string, readonly string[]> = {
   db: ['storage'],
   track: ['db', 'sdk', 'storage'],
   models: ['db', 'engine', 'sdk', 'storage'],
-  data: ['db', 'engine', 'images', 'models', 'sdk', 'storage'],
+  data: ['api', 'db', 'engine', 'images', 'models', 'sdk', 'storage'],
   evaluate: ['data', 'engine', 'images', 'models', 'sdk', 'storage'],
   train: ['data', 'engine', 'evaluate', 'images', 'models', 'sdk', 'storage'],
-  serve: ['db', 'engine', 'images', 'models', 'sdk', 'storage', 'track'],
+  serve: ['api', 'db', 'engine', 'images', 'models', 'sdk', 'storage', 'track'],
   cli: ['sdk', 'server.ts', 'train'],
-  'server.ts': ['data', 'db', 'engine', 'evaluate', 'hardware', 'images', 'models', 'sdk', 'serve', 'storage', 'track', 'train'],
+  'server.ts': ['api', 'data', 'db', 'engine', 'evaluate', 'hardware', 'images', 'models', 'sdk', 'serve', 'storage', 'track', 'train'],
   'main.ts': ['cli'],
   'config.ts': [],
   'failure.ts': [],

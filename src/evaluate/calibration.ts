@@ -1,4 +1,5 @@
 /** Makes the model's probabilities mean what they say, on validation pictures: one temperature, and one threshold for "unknown". */
+import { softmax } from '../models/logistic-regression.ts'
 import { answers, classNumbers, type Rows, type Table, table } from './metrics.ts'
 
 export interface Calibration {
@@ -49,19 +50,6 @@ export function calibrate(logits: Rows, truth: ArrayLike<number>, classes: numbe
 export const fitTemperature = (logits: Rows, truth: ArrayLike<number>, classes: number): number => {
   const checked = table(logits, classes, 'the validation logits')
   return temperatureOf(checked, classNumbers(truth, classes, 'the validation labels', checked.n)).temperature
-}
-
-/** Softmax of each row of logits / temperature, in float64 whatever comes in. `logits`: [n · classes] flat. */
-export function softmax(logits: ArrayLike<number>, classes: number, temperature = 1): Float64Array {
-  const out = new Float64Array(logits.length)
-  for (let at = 0; at < logits.length; at += classes) {
-    let most = Number.NEGATIVE_INFINITY
-    for (let k = 0; k < classes; k++) most = Math.max(most, logits[at + k]!)
-    let sum = 0
-    for (let k = 0; k < classes; k++) sum += out[at + k] = Math.exp((logits[at + k]! - most) / temperature)
-    for (let k = 0; k < classes; k++) out[at + k]! /= sum
-  }
-  return out
 }
 
 /** Mean negative log-likelihood of the labels under softmax(logits / temperature), in nats. */

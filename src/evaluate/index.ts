@@ -1,5 +1,5 @@
 /** Honest numbers: what other folders call. */
-export { type Calibration, calibrate, fitTemperature, negativeLogLikelihood, softmax } from './calibration.ts'
+export { type Calibration, calibrate, fitTemperature, negativeLogLikelihood } from './calibration.ts'
 export type { EpochRecord } from './charts.ts'
 export { type PairedDifference, pairedDifference, wilson } from './intervals.ts'
 export type { Rows } from './metrics.ts'

@@ -1,7 +1,7 @@
 /** One model's answers on one test set, put together into the Evaluation that is printed, stored and shown. */
 import { Failure } from '../failure.ts'
+import { softmax } from '../models/logistic-regression.ts'
 import type { Evaluation } from '../sdk/shapes.ts'
-import { softmax } from './calibration.ts'
 import { pairedDifference, wilson } from './intervals.ts'
 import {
   agreements,

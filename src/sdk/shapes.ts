@@ -19,11 +19,32 @@ export const ManifestRow = z.strictObject({
   height: z.int().positive(),
   /** What decoding noticed: 'exif-turned', 'cmyk', '16-bit', 'grey', 'alpha', 'palette', 'truncated', 'animated' … */
   flags: z.array(z.string()),
+  /** 'jpeg', 'png' …, what the content is whatever the name says. Absent, like the three below, in versions imported before they were kept. */
+  format: z.string().optional(),
+  bytes: z.int().optional(),
+  /** When it was taken by the camera's own clock, without a zone: 2026-05-01T12:00:00.250; absent where the file does not say. */
+  captured: z.string().optional(),
+  /** Make, model and, where given, serial number. */
+  camera: z.string().optional(),
 })
 export type ManifestRow = z.infer<typeof ManifestRow>
 
 export const Unreadable = z.strictObject({ path: z.string(), code: z.string(), reason: z.string() })
 export type Unreadable = z.infer<typeof Unreadable>
+
+/** What somebody decided about one picture in a review. Known by its pixels, so it holds in later versions too. */
+export const ReviewVerdict = z.strictObject({
+  path: z.string(),
+  pixels: z.string(),
+  verdict: z.enum(['keep', 'relabel', 'drop']),
+  from: z.array(z.string()),
+  /** New labels of `relabel`. */
+  to: z.array(z.string()).min(1).optional(),
+  reason: z.enum(['mislabel', 'conflict', 'copy', 'other']),
+  /** ISO 8601, UTC. */
+  at: z.string(),
+})
+export type ReviewVerdict = z.infer<typeof ReviewVerdict>
 
 /** An immutable dataset version. The digest covers classes and rows, so the same folder gives the same version. */
 export const Manifest = z.strictObject({
@@ -36,6 +57,9 @@ export const Manifest = z.strictObject({
   exactDuplicates: z.array(z.array(z.string())),
   /** Groups of identical pictures that carry different labels. */
   conflicts: z.array(z.array(z.string())),
+  /** The version that this one was made from by a review, and what was decided there. Not part of the digest. */
+  parent: z.strictObject({ name: z.string(), version: z.int().positive(), digest: z.string().max(36) }).optional(),
+  verdicts: z.array(ReviewVerdict).optional(),
 })
 export type Manifest = z.infer<typeof Manifest>
 
@@ -57,6 +81,114 @@ export const Split = z.strictObject({
   notes: z.array(z.string()),
 })
 export type Split = z.infer<typeof Split>
+
+// ── what the doctor finds ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * Which pictures of a dataset version belong together, in three verdicts. Numbers are rows of its manifest.
+ * Groups of `samePicture` and `sameScene` never sit on two sides of a split; only `samePicture` is ever suggested for removal.
+ */
+export const Copies = z.strictObject({
+  schema: z.literal(1),
+  /** Digest of the dataset version. */
+  dataset: z.string(),
+  /** What was looked at: equal pixels, the hash, the features of the backbone, capture time, numbers and stems in names. */
+  tiers: z.array(z.enum(['pixels', 'hash', 'features', 'time', 'names'])),
+  /** The same picture, edited or not: every member was verified against the first. */
+  samePicture: z.array(z.array(z.int()).min(2)),
+  /** The same scene, burst or source. A picture may be here and in `samePicture`. */
+  sameScene: z.array(z.strictObject({ rows: z.array(z.int()).min(2), evidence: z.enum(['pixels', 'time', 'names']) })),
+  /** Merely alike, the most alike first; shown on request, never acted on. */
+  alike: z.array(z.strictObject({ rows: z.tuple([z.int(), z.int()]), score: z.number() })),
+  /** Too flat or too small to be compared by anything but equal pixels. */
+  notJudged: z.array(z.int()),
+  /** Correlation from which two pictures count as the same, calibrated on these very pictures. */
+  threshold: z.number(),
+  /** How many of the edits made of the user's own pictures were found at that threshold. */
+  recall: z.array(z.strictObject({ edit: z.string(), made: z.int(), found: z.int() })),
+  /** Sentences for the user. */
+  notes: z.array(z.string()),
+})
+export type Copies = z.infer<typeof Copies>
+
+/** Labels that look wrong, the most suspicious first: proposals with their evidence, never acted on by themselves. */
+export const Mislabels = z.strictObject({
+  /** Pictures that were judged. */
+  n: z.int(),
+  /** How many are wrong, with a 95 % interval. */
+  estimate: z.strictObject({ count: z.number(), low: z.number(), high: z.number() }),
+  /** The pairs of classes most often exchanged. */
+  exchanged: z.array(z.strictObject({ label: z.string(), suggestion: z.string(), count: z.int() })),
+  listed: z.array(
+    z.strictObject({
+      path: z.string(),
+      label: z.string(),
+      /** Surely another class (see `suggestion`), none of the classes, or two at once. */
+      pile: z.enum(['another', 'none', 'two']),
+      suggestion: z.string().nullable(),
+      /** 0 … 1, higher is more suspicious. */
+      score: z.number(),
+      /** Out-of-fold probabilities of its label and of the suggestion. */
+      probabilityOfLabel: z.number(),
+      probabilityOfSuggestion: z.number(),
+      neighbours: z.array(z.strictObject({ path: z.string(), label: z.string(), similarity: z.number() })),
+    }),
+  ),
+  notes: z.array(z.string()),
+})
+export type Mislabels = z.infer<typeof Mislabels>
+
+/** Something besides the subject that gives the class away. */
+export const Shortcut = z.strictObject({
+  /** 'format', 'size', 'aspect', 'brightness', 'camera', 'hour' … or 'all of them together'. */
+  property: z.string(),
+  /** Balanced accuracy of guessing the class from it alone, out of fold, and of the best constant answer. */
+  accuracy: z.number(),
+  majority: z.number(),
+  /** Said aloud: "All “defect” pictures are 4:3 PNG; none of the others is." */
+  sentence: z.string(),
+})
+export type Shortcut = z.infer<typeof Shortcut>
+
+/** Last line of `plinth data check --json` is `{dataset: DataCheck}`. */
+export const DataCheck = z.strictObject({
+  /** `name@version` of an imported dataset, else the digest that an import would give it. */
+  version: z.string(),
+  images: z.int(),
+  classes: z.int(),
+  unreadable: z.array(z.strictObject({ path: z.string(), code: z.string(), reason: z.string() })),
+  ignored: z.array(z.strictObject({ path: z.string(), reason: z.string() })),
+  exactDuplicates: z.array(z.array(z.string())),
+  /** Verdict “same picture, edited”; exact copies of a member are in the group too. */
+  nearDuplicateGroups: z.array(z.array(z.string())),
+  sameSceneGroups: z.array(z.strictObject({ paths: z.array(z.string()), evidence: z.string() })),
+  alike: z.array(z.strictObject({ paths: z.tuple([z.string(), z.string()]), score: z.number() })),
+  notJudged: z.array(z.string()),
+  /** The same picture, edited or not, under different labels. */
+  conflicts: z.array(z.strictObject({ paths: z.array(z.string()), labels: z.array(z.string()) })),
+  shortcuts: z.array(Shortcut),
+  tiny: z.array(z.string()),
+  uniform: z.array(z.string()),
+  blurred: z.array(z.string()),
+  dark: z.array(z.string()),
+  oddShaped: z.array(z.string()),
+  perClass: z.array(z.strictObject({ label: z.string(), images: z.int(), different: z.int() })),
+  recallOnOwnEdits: z.array(z.strictObject({ edit: z.string(), made: z.int(), found: z.int() })),
+  /** Where the user's own folders are a split: copies on both sides of it, and (with --deep) what the score is with and without them. */
+  acrossSplit: z
+    .strictObject({
+      groups: z.array(z.array(z.string())),
+      testPictures: z.int(),
+      leaked: z.int(),
+      accuracyAsGiven: z.number().nullable(),
+      accuracyWithout: z.number().nullable(),
+    })
+    .nullable(),
+  mislabels: Mislabels.nullable(),
+  notes: z.array(z.string()),
+  report: z.string().nullable(),
+})
+export type DataCheck = z.infer<typeof DataCheck>
 
 // ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -147,8 +279,85 @@ export const Evaluation = z.strictObject({
     })
     .optional(),
   worstMistakes: z.array(Mistake),
+  /** How `low` and `high` were made: Wilson for pictures that stand alone, a bootstrap over groups where groups exist. Absent in older results: Wilson. */
+  interval: z.strictObject({ method: z.enum(['wilson', 'grouped-bootstrap']), groups: z.int() }).optional(),
+  /** Expected calibration error as the answers are given, that is after the temperature: a short name for calibration.expectedCalibrationErrorAfter. */
+  ece: z.number().optional(),
+  /** The linear probe under the honest split and under one by chance that tears groups apart: what the score would have been called elsewhere. */
+  randomSplit: z.strictObject({ grouped: z.number(), random: z.number(), repeats: z.int(), n: z.int() }).optional(),
+  /** Repeated grouped cross-validation of the head on all pictures. */
+  crossValidation: z
+    .strictObject({
+      folds: z.int(),
+      repeats: z.int(),
+      n: z.int(),
+      groups: z.int(),
+      accuracy: z.number(),
+      low: z.number(),
+      high: z.number(),
+    })
+    .optional(),
+  /** Parts of the test set by where they come from; `stands` says whether the part differs from the rest beyond luck. */
+  slices: z
+    .array(
+      z.strictObject({
+        by: z.enum(['folder', 'camera', 'month', 'format']),
+        value: z.string(),
+        n: z.int(),
+        accuracy: z.number(),
+        low: z.number(),
+        high: z.number(),
+        stands: z.enum(['worse', 'better', 'not told apart']),
+      }),
+    )
+    .optional(),
 })
 export type Evaluation = z.infer<typeof Evaluation>
+
+/** What “unknown” is worth: pictures of a class the model was never shown, by leaving each class out in turn. */
+export const Unknown = z.strictObject({
+  /** Distance in feature space from which a picture is called unknown. */
+  threshold: z.number(),
+  /** Share of right pictures that the threshold was chosen to call unknown by mistake, and the share reached on the test side. */
+  falseAlarmRate: z.number(),
+  falseAlarmsOnTest: z.number().nullable(),
+  /** Area under the ROC curve: how often a picture of the left-out class is farther away than one of the others. 0.5 is a coin. */
+  auroc: z.number().nullable(),
+  /** The same with the largest probability instead of the distance, for comparison. */
+  aurocOfProbability: z.number().nullable(),
+  perClass: z.array(z.strictObject({ label: z.string(), n: z.int(), auroc: z.number(), aurocOfProbability: z.number() })),
+})
+export type Unknown = z.infer<typeof Unknown>
+
+/** Model A against model B on the same pictures. */
+export const Comparison = z.strictObject({
+  a: z.string(),
+  b: z.string(),
+  set: z.string(),
+  n: z.int(),
+  accuracyA: z.number(),
+  accuracyB: z.number(),
+  onlyA: z.int(),
+  onlyB: z.int(),
+  /** Accuracy of A minus accuracy of B, with its 95 % interval; `p`: exact McNemar test. */
+  difference: z.number(),
+  low: z.number(),
+  high: z.number(),
+  p: z.number(),
+  verdict: z.enum(['A is better', 'B is better', 'not told apart']),
+  /** Pictures where exactly one of the two is right. */
+  differing: z.array(
+    z.strictObject({
+      path: z.string(),
+      label: z.string(),
+      a: z.string(),
+      b: z.string(),
+      probabilityA: z.number(),
+      probabilityB: z.number(),
+    }),
+  ),
+})
+export type Comparison = z.infer<typeof Comparison>
 
 // ── models ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -225,6 +434,11 @@ export const TrainResult = z.strictObject({
     split: z.strictObject({ train: z.int(), validation: z.int(), test: z.int() }),
   }),
   test: Evaluation,
+  /** Only from models that know an “unknown” by distance. */
+  unknown: Unknown.optional(),
+  mislabels: Mislabels.optional(),
+  /** Choices made on validation, each with what was compared: fit, class weights, augmentation. */
+  choices: z.array(z.strictObject({ what: z.string(), chosen: z.string(), sentence: z.string() })).optional(),
   /** The better of the two on validation. */
   chosen: z.enum(['head', 'finetune']),
   validation: z.strictObject({ head: z.number(), finetune: z.number().nullable() }),

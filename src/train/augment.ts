@@ -1,5 +1,5 @@
 /** Augmentation of model-size pictures: one bilinear pass for flip, shift and zoom, one table for brightness and contrast. */
-import type { Random } from './random.ts'
+import type { Random } from '../engine/random.ts'
 
 export interface Augmentation {
   /** Mirror left and right with probability one half. Off where direction carries meaning (arrows, text). */

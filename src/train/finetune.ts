@@ -4,6 +4,7 @@
  * checkpoint, and every random draw depends on (seed, epoch, picture) alone: a killed training goes on bit for bit.
  */
 import { join } from 'node:path'
+import type { PreparedPictures } from '../data/features.ts'
 import {
   adamW,
   add,
@@ -24,14 +25,13 @@ import {
   type Weights,
   writeCheckpoint,
 } from '../engine/index.ts'
+import { permutation, randomFrom } from '../engine/random.ts'
 import type { EpochRecord } from '../evaluate/index.ts'
 import { Failure } from '../failure.ts'
 import { normalise } from '../models/artefact-format.ts'
 import type { Backbone } from '../models/catalogue.ts'
 import type { RunReporter } from '../sdk/index.ts'
 import { type Augmentation, augment } from './augment.ts'
-import type { PreparedPictures } from './features.ts'
-import { permutation, randomFrom } from './random.ts'
 import { oneCycle } from './schedule.ts'
 
 export const headWeight = 'plinth.head.weight'

@@ -1,16 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import {
-  calibrate,
-  falseUnknowns,
-  fewestForTemperature,
-  fitTemperature,
-  negativeLogLikelihood,
-  softmax,
-} from '../../src/evaluate/calibration.ts'
+import { randomFrom } from '../../src/engine/random.ts'
+import { calibrate, falseUnknowns, fewestForTemperature, fitTemperature, negativeLogLikelihood } from '../../src/evaluate/calibration.ts'
 import { expectedCalibrationError, reliability } from '../../src/evaluate/metrics.ts'
-import { randomFrom } from '../../src/train/random.ts'
+import { softmax } from '../../src/models/logistic-regression.ts'
 import { golden } from './golden.ts'
 
 test('the temperature is the one SciPy finds for the same logits', () => {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { randomFrom } from '../../src/engine/random.ts'
 import { exactMcNemar, normalQuantile, pairedDifference, pairedDifferenceOfCounts, wilson } from '../../src/evaluate/intervals.ts'
-import { randomFrom } from '../../src/train/random.ts'
 import { golden } from './golden.ts'
 
 const close = (actual: number, expected: number, tolerance: number, what: string) =>

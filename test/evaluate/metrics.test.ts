@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { randomFrom } from '../../src/engine/random.ts'
 import {
   agreements,
   answers,
@@ -17,7 +18,6 @@ import {
   table,
   worstMistakes,
 } from '../../src/evaluate/metrics.ts'
-import { randomFrom } from '../../src/train/random.ts'
 import { golden } from './golden.ts'
 
 test('confusion, precision, recall, F1 and balanced accuracy equal scikit-learn, with a class that is absent and one never answered', () => {

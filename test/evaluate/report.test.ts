@@ -6,9 +6,10 @@ import { after, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import fc from 'fast-check'
 import { chromium as playwright } from 'playwright-core'
+import { randomFrom } from '../../src/engine/random.ts'
 import { html, markupOf } from '../../src/evaluate/html.ts'
-import { type ReportInput, renderReport, renderText, reportJson, score, softmax, verdicts } from '../../src/evaluate/index.ts'
-import { randomFrom } from '../../src/train/random.ts'
+import { type ReportInput, renderReport, renderText, reportJson, score, verdicts } from '../../src/evaluate/index.ts'
+import { softmax } from '../../src/models/logistic-regression.ts'
 import { chromium } from '../peers.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'plinth-report-'))

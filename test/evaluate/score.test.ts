@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { score, softmax, verdicts } from '../../src/evaluate/index.ts'
+import { randomFrom } from '../../src/engine/random.ts'
+import { score, verdicts } from '../../src/evaluate/index.ts'
+import { softmax } from '../../src/models/logistic-regression.ts'
 import { Evaluation } from '../../src/sdk/index.ts'
-import { randomFrom } from '../../src/train/random.ts'
 
 /** `right` of `n` answers right, spread evenly over the classes. */
 function evaluationOf(

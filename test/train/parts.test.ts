@@ -1,8 +1,8 @@
 /** The small parts of a training: the schedule is PyTorch's, random draws depend on their keys alone, augmentation keeps what it should. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { permutation, randomFrom } from '../../src/engine/random.ts'
 import { augment } from '../../src/train/augment.ts'
-import { permutation, randomFrom } from '../../src/train/random.ts'
 import { oneCycle } from '../../src/train/schedule.ts'
 
 test('the learning rate is that of torch.optim.lr_scheduler.OneCycleLR', () => {

@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { z } from 'zod'
+import { type PreparedPictures, preparePictures } from '../../data/features.ts'
 import { splitDataset } from '../../data/split.ts'
 import type { Weights } from '../../engine/index.ts'
 import { calibrate, percent, renderReport, reportJson, score } from '../../evaluate/index.ts'
@@ -14,6 +15,7 @@ import { decodePicture } from '../../images/decode.ts'
 import { encodePng, thumbnail } from '../../images/encode.ts'
 import { composeArtefact, openArtefact, readArtefact, recordGolden } from '../../models/artefact.ts'
 import { type Backbone, backbone as backboneById } from '../../models/catalogue.ts'
+import { fitLogisticRegression, type LogisticRegression } from '../../models/logistic-regression.ts'
 import type {
   ArtefactMetadata,
   DatasetReference,
@@ -28,9 +30,7 @@ import type {
   TrainResult,
 } from '../../sdk/index.ts'
 import { writeFileAtomic } from '../../storage/disk.ts'
-import { type PreparedPictures, preparePictures } from '../features.ts'
 import { type FineTuned, type FineTuneSettings, fineTune, headBias, headWeight, interrupted, logitsOf } from '../finetune.ts'
-import { fitLogisticRegression, type LogisticRegression } from '../logistic-regression.ts'
 
 // ── settings ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,6 @@
  * the whole cost.
  */
 import { add, gradient, input, logSoftmax, matMul, mul, neg, type Program, compile as program, reduceSum } from '../engine/index.ts'
-import { softmax } from '../evaluate/index.ts'
 import { Failure } from '../failure.ts'
 
 /** Strong to weak: each fit starts from the one before. */
@@ -339,6 +338,19 @@ function logits({ weight, bias }: { weight: Float32Array; bias: Float32Array }, 
       for (let f = 0; f < width; f++) sum += features[i * width + f]! * weight[k * width + f]!
       out[i * classes + k] = sum
     }
+  return out
+}
+
+/** Softmax of each row of logits / temperature, in float64 whatever comes in. `logits`: [n · classes] flat. */
+export function softmax(logits: ArrayLike<number>, classes: number, temperature = 1): Float64Array {
+  const out = new Float64Array(logits.length)
+  for (let at = 0; at < logits.length; at += classes) {
+    let most = Number.NEGATIVE_INFINITY
+    for (let k = 0; k < classes; k++) most = Math.max(most, logits[at + k]!)
+    let sum = 0
+    for (let k = 0; k < classes; k++) sum += out[at + k] = Math.exp((logits[at + k]! - most) / temperature)
+    for (let k = 0; k < classes; k++) out[at + k]! /= sum
+  }
   return out
 }
 

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { softmax } from '../../src/evaluate/index.ts'
+import { randomFrom } from '../../src/engine/random.ts'
 import {
   fitLogisticRegression,
   type LabelledFeatures,
   type LogisticRegressionTask,
+  softmax,
   strengths,
-} from '../../src/train/logistic-regression.ts'
-import { randomFrom } from '../../src/train/random.ts'
+} from '../../src/models/logistic-regression.ts'
 import { golden } from '../evaluate/golden.ts'
 
 const nothing: LabelledFeatures = { features: new Float32Array(0), labels: [] }
