@@ -1,0 +1,135 @@
+/**
+ * What stays of a picture when it is re-encoded, resized, brightened or written on: a small grey copy to compare pixel by pixel, and a hash of
+ * 256 bits to find it by. Like PDQ (Facebook, “The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm”, 2019): 64×64 grey,
+ * the 16×16 lowest frequencies of its cosine transform without the average, one bit each. Unlike PDQ a bit is the *sign* of its coefficient,
+ * not “above the median”: then the hash of a mirrored or turned picture is a rearrangement of the bits, and nothing but the hash is needed for it.
+ */
+
+/** Side of the grey copy. */
+export const greySide = 64
+const frequencies = 16
+export const hashBytes = (frequencies * frequencies) / 8
+
+/** A cache of fingerprints holds only those of its own number: it changes when the same picture would get another hash or grey copy. */
+export const fingerprintVersion = 1
+
+/** Quality from which a hash or a grey copy says anything about the picture; PDQ's own advice is 50. */
+export const leastQuality = 20
+
+export interface Fingerprint {
+  /** 32 bytes; bit 16·v + u (lowest bit of a byte first) is the sign of frequency (u + 1, v + 1), u to the right, v down. */
+  hash: Uint8Array
+  /** 0 … 100: how much there is to recognise it by. Below `leastQuality` the picture is too flat or too small to judge. */
+  quality: number
+  /** [64, 64] uint8: the picture's luminance, squeezed to a square. */
+  grey: Uint8Array
+}
+
+type Pixels = { width: number; height: number; data: Uint8Array }
+
+/** `picture.data`: [height, width, 3] uint8, RGB. Under a millisecond at 640×480. */
+export function fingerprint(picture: Pixels): Fingerprint {
+  const grey = Uint8Array.from(shrink(picture), value => Math.round(value))
+  return { hash: hashOf(transform(grey)), quality: qualityOf(grey, picture), grey }
+}
+
+/** Bits in which two hashes differ: 0 … 256, about 128 for pictures that have nothing to do with each other. */
+export function hashDistance(a: Uint8Array, b: Uint8Array): number {
+  let distance = 0
+  for (let byte = 0; byte < hashBytes; byte++) distance += bitsSet[a[byte]! ^ b[byte]!]!
+  return distance
+}
+const bitsSet = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length)
+
+// ── the grey copy ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Luminance (BT.601, as JPEG has it), the mean over each cell of a 64×64 grid; cells cut pixels where they must. */
+function shrink({ width, height, data }: Pixels): Float32Array {
+  const grid = new Float32Array(greySide * greySide)
+  const row = new Float64Array(width + 1) // sums from the left
+  const cells = new Float32Array(greySide)
+  const [columns, shares] = borders(width)
+  const heightOfCell = height / greySide
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0, sum = 0; x < width; x++, at += 3) {
+      sum += 0.299 * data[at]! + 0.587 * data[at + 1]! + 0.114 * data[at + 2]!
+      row[x + 1] = sum
+    }
+    for (let cell = 0, before = 0; cell < greySide; cell++) {
+      const column = columns[cell + 1]!
+      const share = shares[cell + 1]!
+      const until = share > 0 ? row[column]! + share * (row[column + 1]! - row[column]!) : row[column]!
+      cells[cell] = until - before
+      before = until
+    }
+    // the rows of cells that this row of pixels reaches into
+    for (let cell = Math.floor(y / heightOfCell); cell < greySide && cell * heightOfCell < y + 1; cell++) {
+      const part = Math.min(y + 1, (cell + 1) * heightOfCell) - Math.max(y, cell * heightOfCell)
+      if (part <= 0) continue
+      for (let x = 0; x < greySide; x++) grid[cell * greySide + x]! += part * cells[x]!
+    }
+  }
+  const scale = (greySide * greySide) / (width * height)
+  for (let index = 0; index < grid.length; index++) grid[index]! *= scale
+  return grid
+}
+
+/** Where the cells begin: whole pixels, and the share of the next one. */
+function borders(width: number): [Int32Array, Float32Array] {
+  const columns = new Int32Array(greySide + 1)
+  const shares = new Float32Array(greySide + 1)
+  for (let cell = 0; cell <= greySide; cell++) {
+    const at = (cell * width) / greySide
+    columns[cell] = Math.floor(at)
+    shares[cell] = at - Math.floor(at)
+  }
+  return [columns, shares]
+}
+
+/** PDQ's measure: the sum of steps between neighbours, which a flat or blurred picture lacks; then what a picture of so few pixels can show at most. */
+function qualityOf(grey: Uint8Array, { width, height }: Pixels): number {
+  let steps = 0
+  for (let y = 0; y < greySide; y++) {
+    for (let x = 0; x < greySide; x++) {
+      const at = y * greySide + x
+      if (x + 1 < greySide) steps += Math.abs(grey[at + 1]! - grey[at]!)
+      if (y + 1 < greySide) steps += Math.abs(grey[at + greySide]! - grey[at]!)
+    }
+  }
+  const bySize = (100 * Math.min(width, height)) / greySide
+  return Math.floor(Math.min(100, (steps * 100) / 255 / 90, bySize))
+}
+
+// ── the hash ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** cosines[k, x] of the frequencies 1 … 16 over 64 samples (DCT-II). */
+const cosines = Float32Array.from({ length: frequencies * greySide }, (_, index) => {
+  const [k, x] = [Math.floor(index / greySide) + 1, index % greySide]
+  return Math.cos((Math.PI * k * (2 * x + 1)) / (2 * greySide))
+})
+
+/** The [16, 16] lowest frequencies of a grey copy, rows downwards. */
+function transform(grey: Uint8Array): Float32Array {
+  const half = new Float32Array(greySide * frequencies) // [y, u]
+  for (let y = 0; y < greySide; y++) {
+    for (let u = 0; u < frequencies; u++) {
+      let sum = 0
+      for (let x = 0; x < greySide; x++) sum += cosines[u * greySide + x]! * grey[y * greySide + x]!
+      half[y * frequencies + u] = sum
+    }
+  }
+  const result = new Float32Array(frequencies * frequencies)
+  for (let v = 0; v < frequencies; v++) {
+    for (let y = 0; y < greySide; y++) {
+      const cosine = cosines[v * greySide + y]!
+      for (let u = 0; u < frequencies; u++) result[v * frequencies + u]! += cosine * half[y * frequencies + u]!
+    }
+  }
+  return result
+}
+
+function hashOf(coefficients: Float32Array): Uint8Array {
+  const hash = new Uint8Array(hashBytes)
+  for (const [bit, value] of coefficients.entries()) if (value > 0) hash[bit >> 3]! |= 1 << (bit & 7)
+  return hash
+}
