@@ -19,15 +19,17 @@ export type SplitOptions = {
    * nothing is tested that was learned from; null = that model's pictures are not known.
    */
   earlier?: ReadonlyMap<string, Side> | null
+  /** Rows that must stay together besides the manifest's own groups: copies and scenes, as `groupsOf` of data/copies gives them. */
+  groups?: readonly (readonly number[])[]
 }
 
 const sides = ['train', 'validation', 'test'] as const satisfies readonly Side[]
 type Unit = { rows: number[]; label: string; order: string; side: Side | null }
 
 /** Every row is on exactly one side, no group on two, and the sides of the user's own folders are kept. The same manifest and options give the same split. */
-export function splitDataset(manifest: Manifest, { seed, ratios = [0.7, 0.15, 0.15], dataset, earlier }: SplitOptions): Split {
+export function splitDataset(manifest: Manifest, { seed, ratios = [0.7, 0.15, 0.15], dataset, earlier, groups = [] }: SplitOptions): Split {
   const notes: string[] = []
-  const all = unitsOf(manifest, seed, notes)
+  const all = unitsOf(manifest, groups, seed, notes)
   const shares = { train: ratios[0], validation: ratios[1], test: ratios[2] }
   const placed: Record<Side, number[]> = { train: [], validation: [], test: [] }
   const units = earlier ? all.filter(unit => !placeAsBefore(unit, manifest, earlier, placed)) : all
@@ -62,9 +64,11 @@ const plural = (count: number, one: string, many = `${one}s`) => `${count} ${cou
 
 // ── units ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function unitsOf({ rows }: Manifest, seed: number, notes: string[]): Unit[] {
+function unitsOf({ rows }: Manifest, found: NonNullable<SplitOptions['groups']>, seed: number, notes: string[]): Unit[] {
   // exact copies belong together even where a manifest from elsewhere does not say so
-  const joined = joinGroups(rows.map(row => [`pixels:${row.pixels}`, ...(row.group === null ? [] : [`group:${row.group}`])]))
+  const reasons = rows.map(row => [`pixels:${row.pixels}`, ...(row.group === null ? [] : [`group:${row.group}`])])
+  for (const [number, group] of found.entries()) for (const row of group) reasons[row]!.push(`found:${number}`)
+  const joined = joinGroups(reasons)
   const groups = Map.groupBy(rows.keys(), index => joined[index] ?? `pixels:${rows[index]!.pixels}`)
   let moved = 0
   const units = [...groups.values()].map((members): Unit => {
@@ -77,7 +81,7 @@ function unitsOf({ rows }: Manifest, seed: number, notes: string[]): Unit[] {
   if (moved > 0) {
     const verb = moved === 1 ? 'is a copy' : 'are copies'
     notes.push(
-      `${plural(moved, 'picture')} of your validation or test folder ${verb} (or of the same group) of pictures in train or validation. They were moved there, so that no picture is judged that was learned from.`,
+      `${plural(moved, 'picture')} of your validation or test folder ${verb} (or of the same scene or group) of pictures in train or validation. They were moved there, so that no picture is judged that was learned from.`,
     )
   }
   return units.sort((a, b) => b.rows.length - a.rows.length || (a.order < b.order ? -1 : 1))

@@ -254,3 +254,27 @@ test('a copy of a learned picture under another name is not tested on, whatever 
   assert.ok(made.train.includes(3))
   assert.match(splitDataset(rows, { seed: 1, dataset: 'd', earlier: null }).notes.join(' '), /not known here/)
 })
+
+test('groups that were found (copies, scenes) never sit on two sides, whatever the manifest says of groups and folders', () => {
+  const found = fc.array(fc.array(fc.nat(119), { minLength: 2, maxLength: 6 }), { maxLength: 12 })
+  fc.assert(
+    fc.property(fc.oneof(anyManifest, anySided), found, fc.integer(), (data, given, seed) => {
+      const groups = given.map(group => [...new Set(group)].filter(row => row < data.rows.length)).filter(group => group.length > 1)
+      const made = splitDataset(data, { seed, dataset: 'd', groups })
+      const side = (row: number) => sidesOf(made).findIndex(rows => rows.includes(row))
+      for (const group of groups) assert.equal(new Set(group.map(side)).size, 1)
+      assert.equal(sidesOf(made).flat().length, data.rows.length)
+    }),
+  )
+})
+
+test('a test picture that is an edited copy of a training picture is no test either, and the user is told how many', () => {
+  const data = manifest([...many('a', 10, { side: 'train' }), ...many('a', 5, { side: 'test' }), ...many('a', 5, { side: 'validation' })])
+  const groups = [
+    [2, 11],
+    [4, 12, 13],
+  ]
+  const made = splitDataset(data, { seed: 1, dataset: 'd', groups })
+  assert.deepEqual(counts(made), [13, 5, 2])
+  assert.match(made.notes.join('\n'), /3 pictures of your validation or test folder are copies/)
+})
