@@ -12,10 +12,12 @@ import PIL
 from PIL import Image
 
 # width, height, side of the result
-CASES = [
+CROPPED = [
     (28, 28, 96), (28, 28, 32), (32, 32, 32), (33, 47, 32), (47, 33, 32), (640, 480, 32), (480, 640, 64), (1, 500, 32),
     (500, 1, 32), (1, 1, 32), (3, 7, 32), (1000, 37, 32), (1023, 767, 64), (65, 64, 64), (1600, 1200, 32),
 ]
+WHOLE = [(28, 28, 32), (33, 47, 32), (640, 480, 32), (480, 641, 32), (1, 500, 32), (500, 1, 32), (1, 1, 32), (3, 7, 32), (1000, 37, 32), (20, 90, 32)]
+CASES = [("crop", *c) for c in CROPPED] + [("squash", *c) for c in WHOLE] + [("letterbox", *c) for c in WHOLE]
 
 
 def noise(width, height):
@@ -29,15 +31,25 @@ def noise(width, height):
     return Image.fromarray(data.reshape(height, width, 3))
 
 
-def expected(width, height, side):
-    short = min(width, height)
-    left, top = (width - short) // 2, (height - short) // 2
-    square = noise(width, height).crop((left, top, left + short, top + short))
-    return np.asarray(square.resize((side, side), Image.BILINEAR)).transpose(2, 0, 1)
+def expected(fit, width, height, side):
+    picture = noise(width, height)
+    if fit == "letterbox":
+        long = max(width, height)
+        w, h = (max(1, math.floor(n * side / long + 0.5)) for n in (width, height))
+        square = Image.new("RGB", (side, side), (127, 127, 127))
+        square.paste(picture.resize((w, h), Image.BILINEAR), ((side - w) // 2, (side - h) // 2))
+    else:
+        if fit == "crop":
+            short = min(width, height)
+            left, top = (width - short) // 2, (height - short) // 2
+            picture = picture.crop((left, top, left + short, top + short))
+        square = picture.resize((side, side), Image.BILINEAR)
+    return np.asarray(square).transpose(2, 0, 1)
 
 
 cases = [
-    {"width": w, "height": h, "side": s, "planes": base64.b64encode(expected(w, h, s).tobytes()).decode()} for w, h, s in CASES
+    {"fit": f, "width": w, "height": h, "side": s, "planes": base64.b64encode(expected(f, w, h, s).tobytes()).decode()}
+    for f, w, h, s in CASES
 ]
 path = Path(__file__).parent.parent / "test" / "golden" / "preprocessing.json"
 lines = ",\n".join(json.dumps(case) for case in cases)

@@ -37,7 +37,7 @@ interface Normalised {
 
 /** The file's bytes, without golden predictions; those come from the file itself (`withGolden`). */
 export function composeArtefact({ backbone, weights, head, metadata }: Trained): Uint8Array {
-  const { imageSize, labels, temperature } = metadata
+  const { imageSize, fit, labels, temperature } = metadata
   const pictures = input(MODEL_SIZE, [1, 3, imageSize, imageSize], 'uint8')
   const { features } = backbone.build(normalise(pictures, backbone))
   const weight = parameter('plinth.head.weight', [labels.length, backbone.features])
@@ -45,7 +45,7 @@ export function composeArtefact({ backbone, weights, head, metadata }: Trained):
   const logits = add(matMul(features, weight, { transposeB: true }), bias)
   const all = new Map([...weights, ['plinth.head.weight', head.weight], ['plinth.head.bias', head.bias]])
   const network = toOnnx({ [PROBABILITIES]: softmax(mul(logits, scalar(1 / temperature))) }, all, { dynamicBatch: true })
-  const whole = join(preprocessingGraph(imageSize), network)
+  const whole = join(preprocessingGraph(imageSize, fit), network)
   return encode(whole, { ...metadata, schema: SCHEMA, modelSizeTensor: MODEL_SIZE, golden: [] })
 }
 

@@ -7,7 +7,7 @@ import type { InferenceSession } from 'onnxruntime-node'
 import type { OnnxGraph } from '../engine/onnx.ts'
 import { openSession, tensorOf } from '../engine/session.ts'
 import { Failure } from '../failure.ts'
-import type { ArtefactMetadata, Prediction } from '../sdk/index.ts'
+import type { ArtefactMetadata, Fit, Prediction } from '../sdk/index.ts'
 import { type Artefact, composeArtefact, cut, invalid, MAX_BYTES, PROBABILITIES, readArtefact, withGolden } from './artefact-format.ts'
 import { IMAGE, MODEL_SIZE, preprocessingGraph } from './preprocessing.ts'
 
@@ -44,8 +44,8 @@ export interface RunOptions {
 }
 
 /** Preprocessing alone, before there is an artefact. @param imageSize S, the side in pixels. */
-export async function createPreprocessor(imageSize: number, { threads }: RunOptions): Promise<Preprocessor> {
-  const session = await openSession(preprocessingGraph(imageSize), { threads, purpose: 'inference' })
+export async function createPreprocessor(imageSize: number, { threads, fit }: RunOptions & { fit?: Fit }): Promise<Preprocessor> {
+  const session = await openSession(preprocessingGraph(imageSize, fit), { threads, purpose: 'inference' })
   return preprocessor(session, MODEL_SIZE, imageSize)
 }
 

@@ -376,6 +376,10 @@ export const ModelVersion = z.strictObject({
 })
 export type ModelVersion = z.infer<typeof ModelVersion>
 
+/** How a picture that is not square reaches the square that the network sees (models/preprocessing.ts). */
+export const Fit = z.enum(['crop', 'squash', 'letterbox'])
+export type Fit = z.infer<typeof Fit>
+
 /** What is written into the artefact's ONNX metadata under `plinth.*`, each value as JSON. */
 export const ArtefactMetadata = z.strictObject({
   schema: z.literal(1),
@@ -384,8 +388,10 @@ export const ArtefactMetadata = z.strictObject({
   /** Below this probability the answer is marked `unknown`. */
   threshold: z.number().min(0).max(1),
   backbone: z.string(),
-  /** Side of the square that pictures reach before the network, and how. */
+  /** Side of the square that pictures reach before the network. */
   imageSize: z.int().positive(),
+  /** How they reach it; absent in older files, which crop. */
+  fit: Fit.optional(),
   /** Name of the tensor in the graph where pictures have reached model size: uint8 [1, 3, S, S] in front, batch behind. */
   modelSizeTensor: z.string(),
   lineage: z.strictObject({

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -8,8 +9,11 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { chromium as browserOf } from 'playwright-core'
-import { composeArtefact, openArtefact } from '../../src/models/artefact.ts'
+import { encodeModel } from '../../src/engine/onnx.ts'
+import { composeArtefact, createPreprocessor, openArtefact } from '../../src/models/artefact.ts'
 import { backbone } from '../../src/models/catalogue.ts'
+import { preprocessingGraph } from '../../src/models/preprocessing.ts'
+import { Fit } from '../../src/sdk/index.ts'
 import { chromium, python } from '../peers.ts'
 import { noise, plain, randomNumbers } from './tiny-model.ts'
 
@@ -41,6 +45,7 @@ const pictures = [
   noise(301, 777),
   plain(1, 1, [9, 99, 200]),
   noise(3, 500),
+  noise(5000, 1),
   noise(1600, 1200),
 ]
 const bytes = await realArtefact(96)
@@ -48,9 +53,22 @@ const model = await openArtefact(bytes, { threads: 2 })
 const here = await model.classify(pictures)
 await model.close()
 
+/** The pictures at model size, by how they are fitted: to be the same to the last bit everywhere. */
+const prepared = new Map<Fit, Uint8Array[]>()
+for (const fit of Fit.options) {
+  const preprocessor = await createPreprocessor(96, { threads: 2, fit })
+  const planes: Uint8Array[] = []
+  for (const picture of pictures) planes.push(await preprocessor.run(picture))
+  prepared.set(fit, planes)
+  await preprocessor.close()
+}
+const digest = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
+const digests = Fit.options.map(fit => prepared.get(fit)!.map(digest))
+
 const folder = mkdtempSync(join(tmpdir(), 'plinth-runtimes-'))
 after(() => rmSync(folder, { recursive: true }))
 writeFileSync(join(folder, 'model.onnx'), bytes)
+for (const fit of Fit.options) writeFileSync(join(folder, `${fit}.onnx`), encodeModel(preprocessingGraph(96, fit)))
 for (const [i, picture] of pictures.entries()) writeFileSync(join(folder, `${i}.rgb`), picture.data)
 const sizes = pictures.map(({ width, height }) => [height, width])
 
@@ -69,6 +87,26 @@ test('probabilities differ between pictures, so that comparing them means someth
   assert.ok(here.some(row => Math.max(...row) > 0.5))
 })
 
+test('the ways to fit a picture differ where it is not square, and only there', () => {
+  for (const [i, { width, height }] of pictures.entries())
+    assert.equal(new Set(digests.map(row => row[i])).size, width === height ? 1 : Fit.options.length, `${width} × ${height}`)
+})
+
+test('ONNX Runtime for Python fits every picture to the last bit as it is fitted here', t => {
+  const venv = python()
+  if (!venv) return t.skip('no Python peer')
+  const program = `
+import sys, json, hashlib, numpy, onnxruntime
+folder, sizes, fits = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+def rows(fit):
+    session = onnxruntime.InferenceSession(f'{folder}/{fit}.onnx')
+    for i, (h, w) in enumerate(sizes):
+        yield hashlib.sha256(session.run(None, {'image': numpy.fromfile(f'{folder}/{i}.rgb', numpy.uint8).reshape(h, w, 3)})[0].tobytes()).hexdigest()
+print(json.dumps([list(rows(fit)) for fit in fits]))`
+  const there = execFileSync(venv, ['-c', program, folder, JSON.stringify(sizes), JSON.stringify(Fit.options)], { encoding: 'utf8' })
+  assert.deepEqual(JSON.parse(there), digests)
+})
+
 test('ONNX Runtime for Python gives the same probabilities', t => {
   const venv = python()
   if (!venv) return t.skip('no Python peer')
@@ -84,7 +122,9 @@ print(json.dumps(rows))`
   compare(JSON.parse(execFileSync(venv, ['-c', program, folder, JSON.stringify(sizes)], { encoding: 'utf8' })) as number[][])
 })
 
-test('ONNX Runtime for the web, in Chromium, gives the same probabilities', { timeout: 60_000 }, async t => {
+test('ONNX Runtime for the web, in Chromium, fits pictures to the last bit and gives the same probabilities', {
+  timeout: 60_000,
+}, async t => {
   const executablePath = chromium()
   if (!executablePath) return t.skip('no Chromium')
   const runtime = fileURLToPath(new URL('.', import.meta.resolve('onnxruntime-web')))
@@ -103,21 +143,33 @@ test('ONNX Runtime for the web, in Chromium, gives the same probabilities', { ti
   try {
     const page = await browser.newPage()
     await page.goto(origin)
-    const rows = await page.evaluate(async sizes => {
-      const bytesOf = async (name: string) => new Uint8Array(await (await fetch(name)).arrayBuffer())
-      // a name that TypeScript does not look up: the module is served by the test
-      const address = '/ort.wasm.min.mjs'
-      const ort = (await import(address)) as typeof import('onnxruntime-web')
-      ort.env.wasm.numThreads = 1
-      const session = await ort.InferenceSession.create(await bytesOf('/model.onnx'), { executionProviders: ['wasm'] })
-      const rows: number[][] = []
-      for (const [i, [height, width]] of sizes.entries()) {
-        const image = new ort.Tensor('uint8', await bytesOf(`/${i}.rgb`), [height!, width!, 3])
-        rows.push(Array.from((await session.run({ image }))['probabilities']!.data as Float32Array))
-      }
-      return rows
-    }, sizes)
+    const { rows, fitted } = await page.evaluate(
+      async ({ sizes, fits }) => {
+        const bytesOf = async (name: string) => new Uint8Array(await (await fetch(name)).arrayBuffer())
+        // a name that TypeScript does not look up: the module is served by the test
+        const address = '/ort.wasm.min.mjs'
+        const ort = (await import(address)) as typeof import('onnxruntime-web')
+        ort.env.wasm.numThreads = 1
+        const run = async (model: string, output: string) => {
+          const session = await ort.InferenceSession.create(await bytesOf(model), { executionProviders: ['wasm'] })
+          const rows: (Float32Array | Uint8Array)[] = []
+          for (const [i, [height, width]] of sizes.entries()) {
+            const image = new ort.Tensor('uint8', await bytesOf(`/${i}.rgb`), [height!, width!, 3])
+            rows.push((await session.run({ image }))[output]!.data as Float32Array | Uint8Array)
+          }
+          return rows.map(row => Array.from(row))
+        }
+        const fitted: number[][][] = []
+        for (const fit of fits) fitted.push(await run(`/${fit}.onnx`, 'model_size'))
+        return { rows: await run('/model.onnx', 'probabilities'), fitted }
+      },
+      { sizes, fits: Fit.options },
+    )
     compare(rows)
+    assert.deepEqual(
+      fitted.map(row => row.map(planes => digest(Uint8Array.from(planes)))),
+      digests,
+    )
   } finally {
     await browser.close()
     server.close()
