@@ -56,7 +56,7 @@ export interface LogisticRegression {
 }
 
 /** Weights [classes, width] and biases [classes] in one array, as L-BFGS wants them. */
-type Parameters = Float64Array
+export type Parameters = Float64Array
 
 /** Throws shape_mismatch; bad_scores for features that are not numbers; one_class_left where there is nothing to tell apart. */
 export async function fitLogisticRegression(task: LogisticRegressionTask): Promise<LogisticRegression> {
@@ -115,14 +115,14 @@ function check({ features, labels }: LabelledFeatures, what: string, { width, cl
 
 // ── features ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface Scaling {
+export interface Scaling {
   mean: Float64Array
   /** 1 / standard deviation; 0 for a feature that is constant, which then takes no part. */
   inverse: Float64Array
 }
 
 /** Mean and spread of each feature, in two passes and float64: one pass loses small spreads beside large means. */
-function standardisation(features: Float32Array, width: number): Scaling {
+export function standardisation(features: Float32Array, width: number): Scaling {
   const n = features.length / width
   const mean = new Float64Array(width)
   const squares = new Float64Array(width)
@@ -141,7 +141,7 @@ function standardisation(features: Float32Array, width: number): Scaling {
   return { mean, inverse }
 }
 
-function standardised(features: Float32Array, { mean, inverse }: Scaling): Float32Array {
+export function standardised(features: Float32Array, { mean, inverse }: Scaling): Float32Array {
   const width = mean.length
   const out = new Float32Array(features.length)
   for (let at = 0; at < features.length; at += width)
@@ -242,7 +242,7 @@ const noise = 1e-8
  * Limited-memory BFGS with backtracking (Nocedal & Wright, Numerical Optimization, 2nd ed., algorithms 7.4 and 3.1).
  * The loss is convex, so every step it takes has positive curvature; float32 gradients make it stop a little before float64 would.
  */
-async function minimise(
+export async function minimise(
   start: Parameters,
   at: (parameters: Parameters) => Promise<{ loss: number; slope: Float64Array }>,
   { tolerance, iterations }: { tolerance: number; iterations: number },
