@@ -1,6 +1,7 @@
 /** The report's drawings, as inline SVG without scripts or style attributes. Each says in words what it shows to whoever cannot see it. */
+
+import { type Html, html, unbroken } from '../data/html.ts'
 import type { Evaluation } from '../sdk/shapes.ts'
-import { type Html, html, unbroken } from './html.ts'
 import { wilson } from './intervals.ts'
 import type { CalibrationBin } from './metrics.ts'
 import { percent } from './verdicts.ts'

@@ -2,10 +2,9 @@
  * The evaluation as one self-contained page: no script, no network, nothing but this file (a content security policy says so to the
  * browser), so it can be mailed, archived and opened in ten years. Everything foreign (file names, labels, notes) is escaped in html.ts.
  */
-import { createHash } from 'node:crypto'
+import { type Html, html, page, unbroken } from '../data/html.ts'
 import type { Evaluation, TrainResult } from '../sdk/shapes.ts'
 import { accuracyBars, type EpochRecord, learningCurves, reliabilityDiagram, shareBar, shareText } from './charts.ts'
-import { type Html, html, markupOf, unbroken } from './html.ts'
 import { wilson } from './intervals.ts'
 import { calibrationBins, weakestFirst } from './metrics.ts'
 import { stylesheet } from './stylesheet.ts'
@@ -40,8 +39,6 @@ export interface ReportInput {
 /** The page, complete. */
 export async function renderReport(input: ReportInput): Promise<string> {
   const { title, result, evaluation, history } = input
-  const styleHash = createHash('sha256').update(stylesheet).digest('base64')
-  const policy = `default-src 'none'; img-src data:; style-src 'sha256-${styleHash}'; base-uri 'none'; form-action 'none'`
   const { name, version } = result?.dataset ?? { name: null, version: null }
   const body = html`
 <main>
@@ -65,21 +62,7 @@ ${originSection(input)}
 ${methodsSection(evaluation)}
 <footer>Made by Plinth. This page loads nothing and runs nothing; keep it with the model.</footer>
 </main>`
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-${markupOf(html`<title>${title} · Plinth</title>`)}
-<style>${stylesheet}</style>
-</head>
-<body>${markupOf(body)}
-</body>
-</html>
-`
+  return page({ title, stylesheet, body })
 }
 
 /** The evaluation as it is written beside the page, with the sentences that go with it. */

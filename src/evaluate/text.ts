@@ -1,6 +1,7 @@
 /** The evaluation for a terminal: aligned columns that need neither colour nor a wide window. */
+
+import { visible } from '../data/html.ts'
 import type { Evaluation } from '../sdk/shapes.ts'
-import { visible } from './html.ts'
 import { weakestFirst } from './metrics.ts'
 import { percent, verdicts as sentencesOf } from './verdicts.ts'
 

@@ -1,4 +1,5 @@
 /** HTML that cannot be broken by what is put into it: every value is escaped unless it was made here. */
+import { createHash } from 'node:crypto'
 
 export interface Html {
   readonly [markup]: string
@@ -16,6 +17,27 @@ function written(value: HtmlValue): string {
   if (value === null || value === undefined || value === false) return ''
   if (typeof value === 'object') return Array.isArray(value) ? value.map(markupOf).join('') : markupOf(value as Html)
   return escaped(visible(String(value)))
+}
+
+/** A whole page that loads nothing and runs nothing: its content security policy says so to the browser. */
+export function page({ title, stylesheet, body }: { title: string; stylesheet: string; body: Html }): string {
+  const styleHash = createHash('sha256').update(stylesheet).digest('base64')
+  const policy = `default-src 'none'; img-src data:; style-src 'sha256-${styleHash}'; base-uri 'none'; form-action 'none'`
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+${markupOf(html`<title>${title} · Plinth</title>`)}
+<style>${stylesheet}</style>
+</head>
+<body>${markupOf(body)}
+</body>
+</html>
+`
 }
 
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
