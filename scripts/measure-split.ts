@@ -22,10 +22,9 @@ const folder = await mkdtemp(join(tmpdir(), 'plinth-split-'))
 try {
   await extractSample('emoji', join(folder, 'emoji'))
   const blobs = openBlobs(join(folder, 'blobs'))
-  const thing = (path: string) => /([^/]*)__/.exec(path)![1]!
   const vendor = (path: string) => /__(\w+)/.exec(path)![1]!
   const careless = await importPictures(join(folder, 'emoji'), { blobs })
-  const careful = await importPictures(join(folder, 'emoji'), { blobs, groupOf: thing })
+  const careful = await importPictures(join(folder, 'emoji'), { blobs, groupBy: /([^/]*)__/ })
 
   const network = backbone('efficientnet-lite0')
   const weights = await network.loadWeights()

@@ -183,6 +183,16 @@ export const failures = {
     'The record of dataset {name} version {version} on disk is not what was saved: {problem}.',
     'Restore the home folder from a backup, or import the pictures again under another name.',
   ],
+  group_pattern_invalid: [
+    400,
+    'The pattern of --group-by is no regular expression: {problem}.',
+    "Try --group-by '^(.*)__', which groups cat/tom__1.jpg and cat/tom__2.jpg as cat/tom.",
+  ],
+  group_pattern_slow: [
+    400,
+    'The pattern {pattern} was still searching after {seconds} s.',
+    'Write it without repeated parts inside repeated parts, such as (a+)+.',
+  ],
   sample_unknown: [404, 'There is no sample called {name}.', 'Choose one of: {names}.'],
   sample_folder_taken: [409, '{path} holds something else already ({file}).', 'Choose a folder that is new or empty.'],
   // ── artefact ──

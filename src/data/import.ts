@@ -1,23 +1,25 @@
 /** From a folder or zip of somebody's pictures to a manifest: every file decoded once, copied by content, described, or named with the reason why not. */
 import { availableParallelism } from 'node:os'
 import { Failure } from '../failure.ts'
-import { decodePicture, pixelDigest } from '../images/decode.ts'
 import { formatOf } from '../images/format.ts'
 import { createRoom } from '../images/room.ts'
 import type { Manifest, ManifestRow, Unreadable } from '../sdk/shapes.ts'
-import { joinGroups } from './groups.ts'
+import { type Facts, lookAt, type PictureFacts } from './facts.ts'
+import { groupsBy, joinGroups } from './groups.ts'
 import { type Layout, type Placed, readLayout } from './layout.ts'
 import { openSource } from './open-source.ts'
 import { byCodePoint, checkStopped, type Ignored, type Source, type SourceFile, sha256 } from './source.ts'
 
 export type ImportOptions = {
-  /** Where the files go, named by their sha256. Nothing else is written. */
-  blobs: { put(bytes: Uint8Array): Promise<string> }
+  /** Where the files go, named by their sha256; null: they are only looked at. */
+  blobs: { put(bytes: Uint8Array): Promise<string> } | null
+  /** What is known of these very files is not found out again. */
+  facts?: Pick<Facts, 'get' | 'put'>
   /** Pictures looked at so far, and all there are. */
   onProgress?: (progress: { done: number; total: number }) => void
   signal?: AbortSignal
-  /** Pictures for which this gives the same text stay on one side of every split; null = no group. Gets the path of the picture. */
-  groupOf?: (path: string) => string | null
+  /** Pictures in whose path this finds the same text (its first group, else all that it matches) stay on one side of every split. */
+  groupBy?: RegExp
   /** `trainable` (the default) refuses what no classifier can be made of: one class, or a class with fewer than three different pictures. */
   accept?: 'trainable' | 'anything'
 }
@@ -35,7 +37,7 @@ export async function importPictures(source: string, options: ImportOptions): Pr
     // a zip of a folder is the same dataset as the folder; a folder's paths are those its owner sees
     const strip = opened.archive ? layout.wrapper.length : 0
     const { rows, unreadable } = await readPictures(opened.files, layout.placed, strip, options)
-    const manifest = assemble(rows, unreadable, [...opened.ignored, ...layout.ignored], options.groupOf)
+    const manifest = assemble(rows, unreadable, [...opened.ignored, ...layout.ignored], options.groupBy)
     if (options.accept !== 'anything') refuseUntrainable(manifest, layout.placed)
     return manifest
   } finally {
@@ -137,18 +139,31 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
 /** Files in memory at once, in bytes; their pixels are bounded by the decoder. */
 const fileRoom = createRoom(512 * 1024 * 1024)
 
-const readPicture = (file: SourceFile, { blobs }: ImportOptions) =>
+const readPicture = (file: SourceFile, { blobs, facts }: ImportOptions) =>
   fileRoom.within(file.size, async () => {
     const bytes = await file.read()
-    const seen = await describePicture(bytes)
-    return { content: await blobs.put(bytes), ...seen, group: null }
+    const content = sha256(bytes)
+    let seen: PictureFacts | null = facts?.get(content) ?? null
+    if (!seen) {
+      const fresh = await lookAt(bytes, content)
+      facts?.put(fresh)
+      seen = fresh
+    }
+    await blobs?.put(bytes)
+    return { ...described(seen), group: null }
   })
 
-/** Pixels end here: none of them waits in memory for the disk. */
-async function describePicture(bytes: Buffer) {
-  const picture = await decodePicture(bytes, { formats: 'local' })
-  return { pixels: pixelDigest(picture), width: picture.width, height: picture.height, flags: picture.flags }
-}
+const described = ({ content, pixels, width, height, flags, format, bytes, captured, camera }: PictureFacts) => ({
+  content,
+  pixels,
+  width,
+  height,
+  flags,
+  format,
+  bytes,
+  ...(captured !== undefined && { captured }),
+  ...(camera !== undefined && { camera }),
+})
 
 /** What is wrong with one file is reported with it; what is wrong with the disk or with us ends the import. */
 function pictureProblem(error: unknown): { code: string; reason: string } | null {
@@ -159,24 +174,26 @@ function pictureProblem(error: unknown): { code: string; reason: string } | null
 
 // ── putting it together ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function assemble(rows: ManifestRow[], unreadable: Unreadable[], ignored: Ignored[], groupOf: ImportOptions['groupOf']): Manifest {
+function assemble(rows: ManifestRow[], unreadable: Unreadable[], ignored: Ignored[], groupBy: ImportOptions['groupBy']): Manifest {
   const classes = [...new Set(rows.flatMap(row => row.labels))].sort(byCodePoint)
+  const paths = rows.map(row => row.path)
+  const named = groupBy ? groupsBy(groupBy, paths) : []
   const groups = joinGroups(
-    rows.map(row => {
-      const named = groupOf?.(row.path) ?? null
-      return [`pixels:${row.pixels.slice(0, 16)}`, ...(named === null ? [] : [`name:${named}`])]
+    rows.map((row, index) => {
+      const name = named[index] ?? null
+      return [`pixels:${row.pixels.slice(0, 16)}`, ...(name === null ? [] : [`name:${name}`])]
     }),
   )
   const copies = [...Map.groupBy(rows, row => row.pixels).values()].filter(group => group.length > 1)
-  const paths = (group: ManifestRow[]) => group.map(row => row.path)
+  const pathsOf = (group: ManifestRow[]) => group.map(row => row.path)
   return {
     schema: 1,
     classes,
     rows: rows.map((row, index) => ({ ...row, group: groups[index]! })),
     unreadable,
     ignored: ignored.sort((a, b) => byCodePoint(a.path, b.path)),
-    exactDuplicates: copies.map(paths),
-    conflicts: copies.filter(group => new Set(group.map(row => row.labels.join('\n'))).size > 1).map(paths),
+    exactDuplicates: copies.map(pathsOf),
+    conflicts: copies.filter(group => new Set(group.map(row => row.labels.join('\n'))).size > 1).map(pathsOf),
   }
 }
 

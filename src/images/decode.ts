@@ -13,7 +13,15 @@ import { createRoom } from './room.ts'
 import { looksLikeRaw } from './tiff.ts'
 
 /** RGB, 8 bits, sRGB: `data` is [height, width, 3] without gaps. */
-export type Picture = { width: number; height: number; data: Uint8Array; format: ReadFormat; flags: string[] }
+export type Picture = {
+  width: number
+  height: number
+  data: Uint8Array
+  format: ReadFormat
+  flags: string[]
+  /** The EXIF block of the file, as it is, where it has one. */
+  exif?: Uint8Array
+}
 
 export type DecodeOptions = {
   /** `upload`: what strangers may send. `local`: also AVIF and BMP, for a folder of one's own. */
@@ -34,6 +42,9 @@ sharp.unblock({
 })
 sharp.concurrency(1) // pictures are decoded side by side; threads within one only get in each other's way
 sharp.cache(false)
+
+/** Another decoder may round apart: what was found with one does not hold for the next. */
+export const decoderVersion = `sharp ${sharp.versions.sharp}, libvips ${sharp.versions.vips}`
 
 /**
  * Throws image_empty, image_unreadable, image_format, image_too_large, image_timeout.
@@ -90,7 +101,8 @@ async function decodeWith(bytes: Uint8Array, format: ReadFormat, failOn: Strictn
   const { width, height } = metadata
   if (width * height > maxPixels) throw tooLarge(`${width}×${height} pixels`, limits)
 
-  return await room.within(width * height, () => render(open, metadata, format, seconds))
+  const picture = await room.within(width * height, () => render(open, metadata, format, seconds))
+  return metadata.exif ? { ...picture, exif: metadata.exif } : picture
 }
 
 async function render(open: () => Sharp, metadata: Metadata, format: ReadFormat, seconds: number): Promise<Picture> {

@@ -34,6 +34,8 @@ test('a folder per class becomes a manifest, and every file is kept by its conte
     width: 4,
     height: 4,
     flags: [],
+    format: 'png',
+    bytes: file.length,
   })
   assert.match(pixels, /^[0-9a-f]{64}$/)
   assert.deepEqual(Buffer.from(await blobs.get(row.content)), file)
@@ -63,15 +65,17 @@ test('the same pictures are the same dataset wherever they lie, in whatever orde
 test('the digest is pinned: another version of Plinth has to give the same one', async t => {
   const folder = temporary(t)
   const manifest = await importPictures(await write(join(folder, 'photos'), animals), { blobs: blobsIn(folder) })
-  const rows = manifest.rows.map(row => ({ ...row, content: 'c', pixels: 'p' }))
+  const rows = manifest.rows.map(row => ({ ...row, content: 'c', pixels: 'p', bytes: 138 }))
   assert.equal(
     manifestDigest({ ...manifest, rows }),
     sha256(
       JSON.stringify({
         classes: ['cat', 'dog'],
         rows: rows.map(({ path, labels }) => ({
+          bytes: 138,
           content: 'c',
           flags: [],
+          format: 'png',
           group: null,
           height: 4,
           labels,
@@ -183,8 +187,7 @@ test('pictures of one name group stay together with the copies of any of them', 
     'cat/kit__1.png': 31,
     'cat/kit__2.png': 32,
   })
-  const groupOf = (path: string) => /([a-z]+)__/.exec(path)?.[1] ?? null
-  const { rows } = await importPictures(folder, { blobs: blobsIn(temporary(t)), groupOf })
+  const { rows } = await importPictures(folder, { blobs: blobsIn(temporary(t)), groupBy: /([a-z]+)__/ })
   const groups = rows.filter(row => row.path.includes('__')).map(row => row.group)
   assert.equal(groups.length, 4)
   assert.equal(new Set(groups).size, 1)

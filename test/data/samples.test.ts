@@ -27,7 +27,7 @@ test('emoji: the same things by three vendors; one drawing that Fluent uses for 
   for (const needed of ['Apache License, Version 2.0', 'CC-BY 4.0', 'MIT License', 'Google', 'Twitter', 'Microsoft', 'Change made'])
     assert.ok(notice.includes(needed), needed)
   const groupOf = (path: string) => /([^/]*)__/.exec(path)![1]!
-  const manifest = await importPictures(folder, { blobs: blobsIn(temporary(t)), groupOf })
+  const manifest = await importPictures(folder, { blobs: blobsIn(temporary(t)), groupBy: /([^/]*)__/ })
   assert.deepEqual(manifest.classes, ['animal', 'building', 'clothing', 'face', 'food', 'plant', 'tool', 'vehicle'])
   assert.deepEqual([manifest.rows.length, manifest.unreadable], [1752, []])
   assert.ok(manifest.rows.every(row => /^[a-z]+\/[a-z0-9-]+__(noto|twemoji|fluent)\.png$/.test(row.path)))
