@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { type Appearance, appearance } from '../images/appearance.ts'
 import { decodePicture, decoderVersion, pixelDigest } from '../images/decode.ts'
+import { readExif } from '../images/exif.ts'
 import { type Fingerprint, fingerprint } from '../images/fingerprint.ts'
 import { openFactsFile } from './facts-file.ts'
 import { sha256 } from './source.ts'
@@ -43,6 +44,7 @@ export async function lookAt(bytes: Uint8Array, content: string = sha256(bytes))
     format: picture.format,
     bytes: bytes.length,
     flags: picture.flags,
+    ...readExif(picture.exif ?? (picture.format === 'tiff' ? bytes : new Uint8Array())),
     appearance: appearance(picture),
     fingerprint: print,
     grey,
@@ -64,6 +66,9 @@ export async function openFacts(folder: string): Promise<Facts> {
   return await openFactsFile(folder, cacheVersion())
 }
 
+/** To be raised when what is read beside the pixels changes: EXIF, flags, or a decoder of our own. */
+const readingVersion = 2
+
 /**
  * Facts are only as good as the code that found them. The name of the cache is a digest of what today's code says about one fixed picture:
  * whoever changes a fingerprint, an appearance or the decoder starts an empty cache without having to think of it.
@@ -77,8 +82,12 @@ function cacheVersion(): string {
       for (let channel = 0; channel < 3; channel++)
         data[at++] = 128 + 60 * Math.sin(x / (9 + 4 * channel)) + 50 * Math.cos((y * y) / (900 + channel)) + ((x * 7 + y * 13) % 17)
   const { hash, quality, grey } = fingerprint({ width, height, data })
-  const said = [decoderVersion, quality, JSON.stringify(appearance({ width, height, data })), pixelDigest({ width, height, data })].join(
-    '\n',
-  )
+  const said = [
+    readingVersion,
+    decoderVersion,
+    quality,
+    JSON.stringify(appearance({ width, height, data })),
+    pixelDigest({ width, height, data }),
+  ].join('\n')
   return createHash('sha256').update(said).update(hash).update(grey).digest('hex').slice(0, 16)
 }
