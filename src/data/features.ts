@@ -1,18 +1,18 @@
 /**
  * Every picture once through decoding, preprocessing and the untouched backbone, kept on disk: model-size pictures for fine-tuning
- * and pooled features for the head, the baseline and (later) look-alikes. Two flat files that only grow, so that a killed
+ * and pooled features for the head, the baseline, look-alikes and likely mislabels. Two flat files that only grow, so that a killed
  * training goes on where it was; a row counts only when it is whole in both.
  */
 import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { compile, input, type Program, type Weights } from '../engine/index.ts'
+import { compile, input, type Weights } from '../engine/index.ts'
 import { decodePicture } from '../images/decode.ts'
 import { createPreprocessor } from '../models/artefact.ts'
 import { normalise } from '../models/artefact-format.ts'
 import type { Backbone } from '../models/catalogue.ts'
-import type { ManifestRow } from '../sdk/index.ts'
+import type { Fit, ManifestRow } from '../sdk/index.ts'
 import { storageFailure } from '../storage/disk.ts'
 import { isProcessAlive } from '../storage/process.ts'
 
@@ -32,12 +32,17 @@ export interface PreparedPictures {
 export interface Preparation {
   /** Folder of all feature caches; each lives in a folder named after what it was computed from. */
   folder: string
+  /** Digest of the dataset version that the rows are, or another name for exactly these rows in this order. */
   dataset: string
-  rows: readonly ManifestRow[]
+  rows: readonly Pick<ManifestRow, 'content'>[]
+  /** The bytes of a picture, by its content digest. */
   blob(content: string): Promise<Uint8Array>
   backbone: Backbone
   weights: Weights
+  /** Of the square that the network sees, in pixels. */
   side: number
+  /** How pictures that are not square reach it; crop where nothing is said. */
+  fit?: Fit
   threads: number
   onProgress?(done: number, total: number): void
   stopRequested?(): boolean
@@ -45,6 +50,7 @@ export interface Preparation {
 
 const BATCH = 16
 
+/** Goes on where an earlier call was stopped; where `stopRequested` says so it comes back early, with the rows it has. */
 export async function preparePictures(what: Preparation): Promise<PreparedPictures> {
   const { rows, backbone, side } = what
   const folder = await claimFolder(join(what.folder, cacheKey(what)))
@@ -56,8 +62,8 @@ export async function preparePictures(what: Preparation): Promise<PreparedPictur
 
   const [found, began] = [done, performance.now()]
   if (done < rows.length) {
-    const preprocessor = await createPreprocessor(side, { threads: what.threads })
-    const network = await featureProgram(backbone, what.weights, side, what.threads)
+    const preprocessor = await createPreprocessor(side, { threads: what.threads, ...(what.fit && { fit: what.fit }) })
+    const network = await openFeatureNetwork(what)
     try {
       // decoding runs in libvips' threads while the runtime holds this one: keep the next batch under way
       const decode = (from: number) =>
@@ -67,11 +73,11 @@ export async function preparePictures(what: Preparation): Promise<PreparedPictur
         const decoded = await Promise.all(next)
         next = decode(done + BATCH)
         for (const pending of next) pending.catch(() => {}) // reported when it is awaited
-        const batch = new Uint8Array(BATCH * 3 * side * side)
+        const batch = new Uint8Array(decoded.length * 3 * side * side)
         for (const [i, picture] of decoded.entries()) batch.set(await preprocessor.run(picture), i * 3 * side * side)
-        const pooled = await network.run({ pictures: batch })
-        pictures.append(batch.subarray(0, decoded.length * 3 * side * side))
-        features.append(pooled['features']!.subarray(0, decoded.length * backbone.features) as Float32Array)
+        const pooled = await network.features(batch)
+        pictures.append(batch)
+        features.append(pooled)
         done += decoded.length
         what.onProgress?.(done, rows.length)
       }
@@ -107,13 +113,43 @@ async function claimFolder(folder: string): Promise<string> {
   return folder
 }
 
-function featureProgram(backbone: Backbone, weights: Weights, side: number, threads: number): Promise<Program> {
-  const pictures = input('pictures', [BATCH, 3, side, side], 'uint8')
-  return compile({ features: backbone.build(normalise(pictures, backbone)).features }, weights, { threads })
+/** A backbone without its head. Whoever opens it closes it. */
+export interface FeatureNetwork {
+  width: number
+  /** `pictures`: any number of squares, uint8, planar [n, 3, side, side] → [n, width]. */
+  features(pictures: Uint8Array): Promise<Float32Array>
+  close(): Promise<void>
 }
 
-function cacheKey({ dataset, backbone, weights, side }: Preparation): string {
-  const hash = createHash('sha256').update(JSON.stringify({ dataset, backbone: backbone.id, side, format: 1 }))
+export async function openFeatureNetwork({
+  backbone,
+  weights,
+  side,
+  threads,
+}: Pick<Preparation, 'backbone' | 'weights' | 'side' | 'threads'>): Promise<FeatureNetwork> {
+  const size = 3 * side * side
+  const pictures = input('pictures', [BATCH, 3, side, side], 'uint8')
+  const program = await compile({ features: backbone.build(normalise(pictures, backbone)).features }, weights, { threads })
+  return {
+    width: backbone.features,
+    async features(squares) {
+      const n = squares.length / size
+      const out = new Float32Array(n * backbone.features)
+      for (let at = 0; at < n; at += BATCH) {
+        const rows = Math.min(BATCH, n - at)
+        const batch = new Uint8Array(BATCH * size)
+        batch.set(squares.subarray(at * size, (at + rows) * size))
+        const pooled = (await program.run({ pictures: batch }))['features'] as Float32Array
+        out.set(pooled.subarray(0, rows * backbone.features), at * backbone.features)
+      }
+      return out
+    },
+    close: () => program.close(),
+  }
+}
+
+function cacheKey({ dataset, backbone, weights, side, fit = 'crop' }: Preparation): string {
+  const hash = createHash('sha256').update(JSON.stringify({ dataset, backbone: backbone.id, side, fit, format: 1 }))
   for (const [name, values] of weights) hash.update(name).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
   return hash.digest('hex').slice(0, 32)
 }

@@ -12,23 +12,38 @@ export interface Augmentation {
   light: number
 }
 
+/** What is done to one picture. */
+export interface Alteration {
+  flip: boolean
+  /** Shares of the side. */
+  dx: number
+  dy: number
+  zoom: number
+  /** Share of half the range, −1 to 1. */
+  brightness: number
+  contrast: number
+}
+
 /**
- * Writes an altered copy of `picture` (uint8, planar [3, side, side]) to `target` at `offset`. Outside pixels repeat the edge.
+ * Writes an altered copy of `picture` to `target` at `offset`, as `alter` does, drawn within the limits of `how`.
  * Draws six numbers from `random`, whatever the settings, so that settings do not move the draws of later pictures.
  */
 export function augment(picture: Uint8Array, side: number, target: Uint8Array, offset: number, random: Random, how: Augmentation): void {
   const between = (limit: number) => (random() * 2 - 1) * limit
   const flip = random() < 0.5 && how.flip
-  const dx = between(how.shift) * side
-  const dy = between(how.shift) * side
+  const [dx, dy] = [between(how.shift), between(how.shift)]
   const zoom = 1 + between(how.zoom)
-  const brightness = between(how.light) * 128
+  const brightness = between(how.light)
   const contrast = 1 + between(how.light)
+  alter(picture, side, target, offset, { flip, dx, dy, zoom, brightness, contrast })
+}
 
-  const columns = sampling(side, zoom, dx, flip)
-  const rows = sampling(side, zoom, dy, false)
+/** `picture`: uint8, planar [3, side, side]. Outside pixels repeat the edge. */
+export function alter(picture: Uint8Array, side: number, target: Uint8Array, offset: number, how: Alteration): void {
+  const columns = sampling(side, how.zoom, how.dx * side, how.flip)
+  const rows = sampling(side, how.zoom, how.dy * side, false)
   const light = new Uint8ClampedArray(256)
-  for (let v = 0; v < 256; v++) light[v] = (v - 128) * contrast + 128 + brightness
+  for (let v = 0; v < 256; v++) light[v] = (v - 128) * how.contrast + 128 + how.brightness * 128
 
   const { low: left, high: right, share: across } = columns
   for (let channel = 0; channel < 3; channel++) {

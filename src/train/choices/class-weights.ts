@@ -1,0 +1,117 @@
+/**
+ * Whether classes weigh alike although some have many more pictures than others. A network that is trained on uneven classes answers with the common
+ * ones when in doubt: right more often, at the cost of the rare. The cure is not to weigh pictures but to take the classes' shares out of the answer:
+ * logits minus the logarithm of the share, and in fine-tuning the same shares added back inside the loss (Menon et al. 2021, arXiv 2007.07314).
+ * Measured beside weights in the loss of the head (docs/inside/train.md), it finds more of the rare classes and needs no second fit.
+ */
+import { groupedFolds } from '../../data/folds.ts'
+import { usualStrength } from '../../evaluate/out-of-fold.ts'
+import { percent, quoted } from '../../evaluate/verdicts.ts'
+import { fitManyHeads } from '../../models/many-heads.ts'
+import { type Choice, count, meanDifference, rowsOf, sampleOf } from './evidence.ts'
+
+export type ClassWeights = 'auto' | 'none' | 'balanced'
+
+/** From this ratio of the largest to the smallest class on it is a question. */
+const uneven = 3
+/** In balanced accuracy; below it nobody would notice. */
+const smallestGain = 0.01
+/** Pictures times classes that are compared on: it bounds memory and time. */
+const mostAnswers = 2e6
+const mostPictures = 4000
+const folds = 5
+
+export interface ClassWeightsQuestion {
+  asked: ClassWeights
+  labels: readonly string[]
+  /** Rows of the training and validation sides. */
+  among: readonly number[]
+  train: readonly number[]
+  labelOf(row: number): number
+  groups: readonly (readonly number[])[]
+  features: Float32Array
+  width: number
+  seed: number
+  threads: number
+  signal?: AbortSignal
+}
+
+/**
+ * Logarithm of each class's share of the training pictures, to be taken out of the answers, or null where answers stay as they are.
+ * `auto` takes it out where balanced accuracy rises beyond luck (95 % interval, grouped bootstrap) and by more than accuracy falls.
+ */
+export async function chooseClassWeights(
+  question: ClassWeightsQuestion,
+): Promise<{ logShares: Float64Array | null; choice: Choice | null }> {
+  const { asked, labels, train, labelOf } = question
+  const counts = new Float64Array(labels.length)
+  for (const row of train) counts[labelOf(row)]!++
+  const present = [...counts.keys()].filter(k => counts[k]! > 0)
+  const most = present.reduce((best, k) => (counts[k]! > counts[best]! ? k : best), present[0]!)
+  const least = present.reduce((best, k) => (counts[k]! < counts[best]! ? k : best), present[0]!)
+  const ratio = counts[most]! / counts[least]!
+  // a class without training pictures cannot be made up for
+  const logShares = counts.map(n => (n > 0 ? Math.log(n / train.length) : Math.log(1 / present.length)))
+  const decided = (chosen: 'none' | 'balanced', sentence: string) => ({
+    logShares: chosen === 'balanced' ? logShares : null,
+    choice: { what: 'class weights', chosen, sentence },
+  })
+
+  if (asked === 'none') return { logShares: null, choice: null }
+  if (asked === 'auto' && ratio <= uneven) return { logShares: null, choice: null }
+  const sizes = `${count(counts[most]!)} training pictures of ${quoted(labels[most]!)}, ${count(counts[least]!)} of ${quoted(labels[least]!)}`
+  const { plain, balanced, gain, n } = await compare(question, logShares)
+  const change = `balanced accuracy (the mean over the classes) ${percent(plain.balanced, 0)} → ${percent(balanced.balanced, 0)}, right answers ${percent(plain.accuracy, 0)} → ${percent(balanced.accuracy, 0)}`
+  const measured = `measured on ${count(n)} training and validation pictures, each by a head that had not seen it`
+  const traded = `Answers assume that every class is equally frequent; where yours are as uneven as these pictures, rare classes are now named a little too often.`
+  if (asked === 'balanced') return decided('balanced', `Classes weigh alike, as you asked (${sizes}): ${change} (${measured}). ${traded}`)
+  const pays = gain.mean >= smallestGain && gain.low > 0 && gain.mean > plain.accuracy - balanced.accuracy
+  return pays
+    ? decided('balanced', `Classes weigh alike, because they are uneven (${sizes}) and it pays: ${change} (${measured}). ${traded}`)
+    : decided(
+        'none',
+        `Classes are uneven (${sizes}), but letting them weigh alike does not pay beyond luck: ${change} (${measured}). To have it all the same: --class-weights balanced.`,
+      )
+}
+
+async function compare(question: ClassWeightsQuestion, logShares: Float64Array) {
+  const { among, labelOf, groups, features, width, seed, threads, signal, labels } = question
+  const classes = labels.length
+  const sample = sampleOf(among, labelOf, groups, Math.min(mostPictures, Math.floor(mostAnswers / classes)), seed)
+  const repeats = classes > 50 ? 1 : 3
+  const n = sample.rows.length
+  const deals = Array.from({ length: repeats }, (_, repeat) => groupedFolds({ ...sample, folds, seed: seed * 1000 + repeat }))
+  const logits = await fitManyHeads({
+    features: rowsOf(features, width, sample.rows),
+    width,
+    labels: sample.labels,
+    classes,
+    weights: deals.flatMap(fold => Array.from({ length: folds }, (_, held) => Float32Array.from(fold, own => Number(own !== held)))),
+    c: usualStrength,
+    threads,
+    signal,
+  })
+  /** How often each picture is answered right, over the repeats. */
+  const rightness = (taken: (k: number) => number) =>
+    Float64Array.from({ length: n }, (_, i) => {
+      const right = deals.filter((fold, repeat) => {
+        const row = logits[repeat * folds + fold[i]!]!.subarray(i * classes, (i + 1) * classes)
+        let best = 0
+        for (let k = 1; k < classes; k++) if (row[k]! - taken(k) > row[best]! - taken(best)) best = k
+        return best === sample.labels[i]
+      })
+      return right.length / repeats
+    })
+  const plain = rightness(() => 0)
+  const balanced = rightness(k => logShares[k]!)
+  const both = (right: Float64Array) => ({
+    accuracy: meanDifference(right, sample, { seed }).mean,
+    balanced: meanDifference(right, sample, { classes, seed }).mean,
+  })
+  const gain = meanDifference(
+    balanced.map((share, i) => share - plain[i]!),
+    sample,
+    { classes, seed },
+  )
+  return { plain: both(plain), balanced: both(balanced), gain, n }
+}
