@@ -8,10 +8,14 @@ import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { cache as cachePath, home as homePath, version } from './config.ts'
-import { importPictures } from './data/import.ts'
+import { type Checked, checkPictures } from './data/check/index.ts'
+import { openFactsOrForget, openPictureFiles, type PictureFiles } from './data/check/pictures.ts'
+import { preparePictures } from './data/features.ts'
+import { importPictures, manifestDigest } from './data/import.ts'
 import { resolveDataset, saveDataset } from './data/versions.ts'
 import type { Home } from './db/home.ts'
 import { evaluateModel } from './evaluate/evaluate-model.ts'
+import { findMislabels } from './evaluate/mislabels.ts'
 import { listPictures, type PredictFilesOptions, predictFiles } from './evaluate/predict-files.ts'
 import { Failure } from './failure.ts'
 import { examine } from './hardware/doctor.ts'
@@ -73,6 +77,112 @@ export function nameFrom(path: string): string {
 
 export function device(threads?: number): Device {
   return { kind: 'cpu', name: cpus()[0]?.model.trim() || process.arch, threads: threads ?? defaultThreads() }
+}
+
+// ── looking at data ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface DataCheckRequest {
+  /** Computes features of every picture, too: finds cropped and turned copies and likely mislabels. */
+  deep: boolean
+  alike: boolean
+  groupBy?: RegExp
+  threads?: number
+  seed: number
+  signal: AbortSignal
+  onProgress(what: string, done: number, total: number): void
+}
+
+/**
+ * The doctor, on a folder, a zip, a list or a dataset. Writes nothing but the cache. `use` gets what was found while the pictures can still be read.
+ * Throws what importPictures throws, interrupted.
+ */
+export async function checkData<T>(
+  source: string,
+  request: DataCheckRequest,
+  use: (checked: Checked, pictures: { manifest: Manifest; bytes: PictureFiles['bytes'] }) => Promise<T>,
+): Promise<T> {
+  const { signal, onProgress, seed } = request
+  const threads = request.threads ?? defaultThreads()
+  const facts = await openFactsOrForget(join(cachePath(), 'facts'))
+  const home = isPath(source) ? null : await openHome()
+  let files: PictureFiles | null = null
+  try {
+    const dataset = home && (await resolveDataset(home, source))
+    const manifest =
+      dataset?.manifest ??
+      (await importPictures(source, {
+        blobs: null,
+        facts,
+        signal,
+        accept: 'anything',
+        ...(request.groupBy && { groupBy: request.groupBy }),
+        onProgress: ({ done, total }) => onProgress('reading', done, total),
+      }))
+    const digest = manifestDigest(manifest)
+    files = home
+      ? { bytes: ({ content }) => home.blobs.get(content), close: async () => {} }
+      : await openPictureFiles(source, manifest, signal)
+    const { bytes } = files
+    const features = request.deep ? await featuresForCheck(manifest, digest, bytes, threads, request) : null
+    const checked = await checkPictures({
+      manifest,
+      version: dataset ? `${dataset.reference.name}@${dataset.reference.version}` : digest,
+      digest,
+      facts,
+      bytes,
+      alike: request.alike,
+      ...(features && { features }),
+      findMislabels: task =>
+        findMislabels({
+          ...task,
+          classes: manifest.classes,
+          paths: manifest.rows.map(row => row.path),
+          threads,
+          seed,
+          signal,
+          onProgress: (done, total) => onProgress('weighing labels', done, total),
+        }),
+      threads,
+      seed,
+      signal,
+      onProgress,
+    })
+    return await use(checked, { manifest, bytes })
+  } catch (error) {
+    if (signal.aborted)
+      throw new Failure('interrupted', { next: 'What was found out so far is remembered: the same command goes on from there.' })
+    throw error
+  } finally {
+    await files?.close()
+    await home?.close()
+    facts.close()
+  }
+}
+
+async function featuresForCheck(
+  manifest: Manifest,
+  dataset: string,
+  bytes: PictureFiles['bytes'],
+  threads: number,
+  { signal, onProgress }: DataCheckRequest,
+) {
+  const network = backbone('efficientnet-lite0') // its weights come with Plinth
+  const rowOf = new Map(manifest.rows.map(row => [row.content, row]))
+  const prepared = await preparePictures({
+    folder: join(cachePath(), 'features'),
+    dataset,
+    rows: manifest.rows,
+    blob: async content => await bytes(rowOf.get(content)!),
+    backbone: network,
+    weights: await network.loadWeights(),
+    side: defaultImageSize(manifest),
+    threads,
+    onProgress: (done, total) => onProgress('looking closer', done, total),
+    stopRequested: () => signal.aborted,
+  })
+  prepared.close()
+  signal.throwIfAborted()
+  return { values: prepared.features, width: prepared.width }
 }
 
 // ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,6 +28,7 @@ export const groups: readonly Group[] = [
   {
     title: 'What is kept',
     commands: {
+      'data check': () => import('./data-check.ts'),
       'data import': () => import('./data-import.ts'),
       'data list': () => import('./data-list.ts'),
       'models list': models('list'),
