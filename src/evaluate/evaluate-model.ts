@@ -39,6 +39,8 @@ export async function evaluateModel({ classifier, manifest, blob, trainTruth, si
     trainTruth: trainTruth?.map(index) ?? truth,
     linearProbeProbabilities: null,
     paths: manifest.rows.map(row => row.path),
+    groups: manifest.rows.map(row => row.group),
+    origins: manifest.rows,
     calibration: { temperature },
   })
 }

@@ -10,12 +10,17 @@ export function wilson(k: number, n: number, confidence = 0.95): [low: number, h
   if (!Number.isInteger(k) || !Number.isInteger(n) || k < 0 || k > n)
     throw new Failure('bad_scores', { what: `${k} of ${n}`, problem: 'that is not a count of successes' })
   if (n === 0) return [0, 1]
+  return wilsonOfShare(k / n, n, confidence)
+}
+
+/** The same for a share of n pictures, where n need not be whole: groups are worth fewer pictures than they hold. n > 0. */
+export function wilsonOfShare(share: number, n: number, confidence = 0.95): [low: number, high: number] {
   const z = normalQuantile((1 + confidence) / 2)
   const z2 = (z * z) / n
-  const centre = k / n + z2 / 2
-  const half = z * Math.sqrt((k * (n - k)) / (n * n * n) + z2 / (4 * n))
+  const centre = share + z2 / 2
+  const half = z * Math.sqrt((share * (1 - share)) / n + z2 / (4 * n))
   // at the ends the formula gives 0 and 1 up to rounding: say them exactly
-  return [k === 0 ? 0 : (centre - half) / (1 + z2), k === n ? 1 : (centre + half) / (1 + z2)]
+  return [share === 0 ? 0 : (centre - half) / (1 + z2), share === 1 ? 1 : (centre + half) / (1 + z2)]
 }
 
 export interface PairedDifference {
@@ -42,14 +47,14 @@ export function pairedDifference(correctA: readonly boolean[], correctB: readonl
   return pairedDifferenceOfCounts(count(true, true), count(true, false), count(false, true), count(false, false), confidence)
 }
 
-/** The same from the four counts: both right, only A, only B, both wrong. */
+/** The same from the four counts: both right, only A, only B, both wrong. Counts that are not whole (of groups) give an interval, but no p of theirs. */
 export function pairedDifferenceOfCounts(both: number, onlyA: number, onlyB: number, neither: number, confidence = 0.95): PairedDifference {
   const n = both + onlyA + onlyB + neither
   if (n === 0) return { n, onlyA, onlyB, difference: 0, low: -1, high: 1, p: 1 }
   const a = both + onlyA
   const b = both + onlyB
-  const [lowA, highA] = wilson(a, n, confidence)
-  const [lowB, highB] = wilson(b, n, confidence)
+  const [lowA, highA] = wilsonOfShare(a / n, n, confidence)
+  const [lowB, highB] = wilsonOfShare(b / n, n, confidence)
   const difference = (onlyA - onlyB) / n
 
   const margins = a * (n - a) * b * (n - b)

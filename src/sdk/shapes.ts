@@ -238,7 +238,7 @@ export const Mistake = z.strictObject({
 export const Evaluation = z.strictObject({
   n: z.int(),
   accuracy: z.number(),
-  /** 95 % Wilson interval. */
+  /** 95 % interval; `interval` says how it was made. */
   low: z.number(),
   high: z.number(),
   /** Accuracy of always answering the most frequent class of the *training* side. */
@@ -279,8 +279,11 @@ export const Evaluation = z.strictObject({
     })
     .optional(),
   worstMistakes: z.array(Mistake),
-  /** How `low` and `high` were made: Wilson for pictures that stand alone, a bootstrap over groups where groups exist. Absent in older results: Wilson. */
-  interval: z.strictObject({ method: z.enum(['wilson', 'grouped-bootstrap']), groups: z.int() }).optional(),
+  /**
+   * How `low` and `high` were made: Wilson's interval for pictures that stand alone; where some come in groups, Wilson's for as many
+   * pictures as the groups are worth. Absent in older results: Wilson. `groups`: of any size, lone pictures counted too.
+   */
+  interval: z.strictObject({ method: z.enum(['wilson', 'grouped-wilson']), groups: z.int() }).optional(),
   /** Expected calibration error as the answers are given, that is after the temperature: a short name for calibration.expectedCalibrationErrorAfter. */
   ece: z.number().optional(),
   /** The linear probe under the honest split and under one by chance that tears groups apart: what the score would have been called elsewhere. */
