@@ -106,6 +106,22 @@ export const failures = {
     'There is not one labelled picture to evaluate.',
     'Name the class folders like the labels of the model, or read what plinth data import says about the folder.',
   ],
+  dataset_kind: [409, '{name} is a {taken}, not a {wanted}.', 'Choose another name.'],
+  test_set_not_found: [
+    404,
+    'There is no test set called {name}.',
+    'List test sets with plinth testset list; plinth testset add makes one.',
+  ],
+  test_set_not_for_training: [
+    409,
+    '{name} is a test set: a model that has learned from it cannot be tested on it any more.',
+    'Train on other pictures. To give it up as a test set: plinth testset remove {name} --yes, then import the folder.',
+  ],
+  labels_apart: [
+    400,
+    'There is no picture here of a class that both models know. {a} knows: {labelsA}. {b} knows: {labelsB}.',
+    'Compare models of the same classes, on pictures of those.',
+  ],
   bad_scores: [
     500,
     'No honest number can be made of {what}: {problem}.',
@@ -183,6 +199,41 @@ export const failures = {
     'The record of dataset {name} version {version} on disk is not what was saved: {problem}.',
     'Restore the home folder from a backup, or import the pictures again under another name.',
   ],
+  list_unreadable: [
+    400,
+    'The list {list} cannot be read: {problem}.',
+    'Save it as CSV in UTF-8 with a line for each picture and the columns path and label (and, where you have them, group and split).',
+  ],
+  list_columns: [
+    400,
+    'The list {list} has no column for {missing}. Its first line says: {columns}.',
+    'Give it a first line that names the columns: path,label (and, where you have them, group and split).',
+  ],
+  list_ragged: [
+    400,
+    'In the list {list} the lines {lines} do not have the {fields} fields of the first line, so labels may have moved.',
+    'Put names with commas in them between double quotes, or save the list again from a spreadsheet.',
+  ],
+  list_split_unknown: [
+    400,
+    'The list {list} puts pictures on a side called "{word}" (line {lines}), which is not known.',
+    'Write train, validation or test in the column split, or leave it empty.',
+  ],
+  list_contradiction: [
+    400,
+    'The list {list} says two different things about {path}, in lines {lines}.',
+    'Keep the line that is right. A picture has one label, one group and one side.',
+  ],
+  list_outside: [
+    400,
+    'The list {list} names files outside of its folder: {path} (line {lines}).',
+    'Move the list into a folder above all its pictures and write the paths as they are from there.',
+  ],
+  list_matches_nothing: [
+    404,
+    'None of the {pictures} files that the list {list} names is there; the first is {path}.',
+    'Write the paths as they are from the folder that the list lies in.',
+  ],
   group_pattern_invalid: [
     400,
     'The pattern of --group-by is no regular expression: {problem}.',
@@ -195,6 +246,27 @@ export const failures = {
   ],
   sample_unknown: [404, 'There is no sample called {name}.', 'Choose one of: {names}.'],
   sample_folder_taken: [409, '{path} holds something else already ({file}).', 'Choose a folder that is new or empty.'],
+  // ── review ──
+  review_label_invalid: [400, '“{label}” cannot be the name of a class: {problem}.', 'Type another name, without slashes and on one line.'],
+  review_answer_invalid: [400, 'This answer cannot be taken: {problem}.', 'Reload the page of the review and answer again.'],
+  review_request_invalid: [400, 'The review does not understand the request: {problem}.', 'Reload the page of the review.'],
+  review_not_found: [404, 'There is nothing at this address of the review.', 'Open the address that the command printed.'],
+  review_item_unknown: [404, 'The review has no such question.', 'Reload the page: the review may have been started anew.'],
+  review_class_too_small: [
+    409,
+    'With these verdicts the class “{label}” would have {pictures}; at least 3 different ones are needed.',
+    'Keep more of its pictures, give it more, or relabel the last ones too so that it goes away. U on the page takes verdicts back.',
+  ],
+  review_one_class: [
+    409,
+    'With these verdicts only {classes} would be left, and a classifier needs two.',
+    'Take some of the verdicts back: U on the page of the review.',
+  ],
+  verdicts_invalid: [
+    400,
+    'Line {line} of the verdicts cannot be used: {problem}. None of the lines was.',
+    'Write one object a line, like { "path": "cat/1.jpg", "verdict": "relabel", "to": ["dog"] } or { "path": "cat/2.jpg", "verdict": "drop" }.',
+  ],
   // ── artefact ──
   artefact_missing: [404, 'There is no model file at {path} ({problem}).', 'Check the path, or list models with plinth models list.'],
   artefact_cut_short: [

@@ -13,21 +13,26 @@ import { makeFolder, storageFailure, syncFolder, writeFileAtomic } from '../stor
 import { manifestDigest } from './import.ts'
 
 type Home = Pick<WholeHome, 'path' | 'db'>
+/** What a name stands for, in all its versions: pictures to train on, or pictures that models are only tested on. */
+export type DatasetKind = 'dataset' | 'test set'
 export type DatasetVersion = DatasetReference & { images: number; classes: number; created: string }
 
 const fileOf = (home: Home, name: string, version: number) => join(home.path, 'datasets', name, `${version}.json`)
 
 /**
- * The same rows under the same name are the same version, however often they are saved; anything else is the next one. Throws name_invalid.
+ * The same rows under the same name are the same version, however often they are saved; anything else is the next one. `kind`
+ * absent: whatever the name stands for already. Throws name_invalid, dataset_kind.
  * No lock is held meanwhile: the file takes the number, and the row follows once the file is whole. A process that dies in between leaves
  * a number that is never given again, and no version that cannot be read.
  */
-export async function saveDataset(home: Home, name: string, manifest: Manifest): Promise<DatasetReference> {
+export async function saveDataset(home: Home, name: string, manifest: Manifest, kind?: DatasetKind): Promise<DatasetReference> {
   checkName('dataset', name)
   const digest = manifestDigest(manifest)
   const content = `${JSON.stringify(manifest)}\n`
   await makeFolder(home.path, 'datasets', name)
   const saved = await versionsOf(home, name)
+  const taken = saved.at(-1)?.kind
+  if (taken !== undefined && kind !== undefined && taken !== kind) throw new Failure('dataset_kind', { name, taken, wanted: kind })
   const same = saved.find(row => row.digest === digest)
   if (same) {
     const path = fileOf(home, name, same.version)
@@ -36,8 +41,8 @@ export async function saveDataset(home: Home, name: string, manifest: Manifest):
   }
   const version = await takeNumber(home, name, (saved.at(-1)?.version ?? 0) + 1, content)
   const created = new Date().toISOString()
-  await sql`insert into dataset_versions (name, version, digest, images, classes, created)
-    select ${name}, ${version}, ${digest}, ${manifest.rows.length}, ${manifest.classes.length}, ${created}
+  await sql`insert into dataset_versions (name, version, digest, images, classes, created, kind)
+    select ${name}, ${version}, ${digest}, ${manifest.rows.length}, ${manifest.classes.length}, ${created}, ${taken ?? kind ?? 'dataset'}
     where not exists (select 1 from dataset_versions where name = ${name} and digest = ${digest})`.execute(home.db)
   const first = (await versionsOf(home, name)).find(row => row.digest === digest)!
   if (first.version !== version) await rm(fileOf(home, name, version), { force: true }) // somebody saved the same at the same time
@@ -61,12 +66,12 @@ async function takeNumber(home: Home, name: string, version: number, content: st
 }
 
 const versionsOf = ({ db }: Home, name: string) =>
-  db.selectFrom('dataset_versions').select(['version', 'digest']).where('name', '=', name).orderBy('version').execute()
+  db.selectFrom('dataset_versions').select(['version', 'digest', 'kind']).where('name', '=', name).orderBy('version').execute()
 
 /** By name, oldest version first. */
-export async function listDatasets(home: Home): Promise<DatasetVersion[]> {
+export async function listDatasets(home: Home, kind: DatasetKind = 'dataset'): Promise<DatasetVersion[]> {
   const columns = ['name', 'version', 'digest', 'images', 'classes', 'created'] as const
-  return await home.db.selectFrom('dataset_versions').select(columns).orderBy('name').orderBy('version').execute()
+  return await home.db.selectFrom('dataset_versions').select(columns).where('kind', '=', kind).orderBy('name').orderBy('version').execute()
 }
 
 /** `birds` is its newest version, `birds@2` that one. Throws dataset_not_found, dataset_version_not_found, dataset_damaged, name_invalid. */

@@ -9,6 +9,26 @@ export interface Schema {
     images: number
     classes: number
     created: string
+    /** 'dataset', or 'test set': pictures that models are only tested on. */
+    kind: Generated<string>
+  }
+  /** The newest numbers of each model on each version of a test set. */
+  test_set_scores: {
+    /** sha256 of the model file: a model keeps its scores under another name. */
+    model: string
+    test_set: string
+    version: number
+    digest: string
+    /** A TestSetScore as JSON. */
+    score: string
+  }
+  /** Every time a test set answered how good a model is; never deleted, so that the same pictures under a new name are not fresh again. */
+  test_set_looks: {
+    id: Generated<number>
+    /** Digest of the set's version. */
+    digest: string
+    model: string
+    at: string
   }
   runs: {
     id: string
@@ -61,5 +81,17 @@ export const migrations: readonly Migration[] = [
       'create index model_versions_run on model_versions (run)',
     ],
     down: ['drop table dataset_versions', 'drop table runs', 'drop table model_versions'],
+  },
+  {
+    name: '002-test-sets',
+    up: [
+      "alter table dataset_versions add column kind text not null default 'dataset'",
+      `create table test_set_scores (
+        model text not null, test_set text not null, version integer not null, digest text not null, score text not null,
+        primary key (model, test_set, version)) strict`,
+      `create table test_set_looks (id integer primary key, digest text not null, model text not null, at text not null) strict`,
+      'create index test_set_looks_digest on test_set_looks (digest)',
+    ],
+    down: ['drop table test_set_looks', 'drop table test_set_scores', 'alter table dataset_versions drop column kind'],
   },
 ]

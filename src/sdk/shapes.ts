@@ -332,6 +332,44 @@ export const Unknown = z.strictObject({
 })
 export type Unknown = z.infer<typeof Unknown>
 
+/** Pictures of a set that a model has met when it was made, known by their pixels: a score on those flatters. */
+export const Seen = z.strictObject({
+  /** Learned from. */
+  trained: z.int(),
+  /** Used to choose between models. */
+  chosenOn: z.int(),
+  /** The score without both; null where nothing is left. */
+  without: z.strictObject({ n: z.int(), accuracy: z.number(), low: z.number(), high: z.number() }).nullable(),
+})
+export type Seen = z.infer<typeof Seen>
+
+/** One model on one test set. */
+export const TestSetScore = z.strictObject({
+  set: DatasetReference,
+  /** sha256 of the model file. */
+  model: z.string(),
+  n: z.int(),
+  accuracy: z.number(),
+  low: z.number(),
+  high: z.number(),
+  balancedAccuracy: z.number(),
+  /** null: which pictures the model learned from is not known here. */
+  seen: Seen.nullable(),
+  at: z.string(),
+})
+export type TestSetScore = z.infer<typeof TestSetScore>
+
+/** A named test set in its newest version, and how worn it is. */
+export const TestSet = DatasetReference.extend({
+  images: z.int(),
+  classes: z.int(),
+  created: z.string(),
+  /** How often it has answered how good a model is, and how many different models that were, over all of its versions. */
+  looks: z.int(),
+  models: z.int(),
+})
+export type TestSet = z.infer<typeof TestSet>
+
 /** Model A against model B on the same pictures. */
 export const Comparison = z.strictObject({
   a: z.string(),
