@@ -35,6 +35,7 @@ const packages: Record<string, readonly string[]> = {
   kysely: ['db', 'data', 'models', 'track'],
   sharp: ['images'],
   yauzl: ['data'],
+  'csv-parse': ['data'],
   'onnxruntime-node': ['engine', 'models'],
   '@fastify/busboy': ['serve'],
 }

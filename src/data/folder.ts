@@ -46,7 +46,7 @@ export async function openFolder(path: string, signal?: AbortSignal): Promise<So
     return { path: names[index]!, size, read: () => readRegular(real), head: () => readRegular(real, 4096) }
   })
   files.sort((a, b) => byCodePoint(a.path, b.path))
-  return { files, folders: folders.map(folder => folder.normalize('NFC')), ignored, archive: false, close: async () => {} }
+  return { files, folders: folders.map(folder => folder.normalize('NFC')), ignored, archive: false, root, close: async () => {} }
 }
 
 async function list(absolute: string, folder: string, shown: string, ignored: Ignored[]): Promise<Dirent<Buffer>[]> {
@@ -84,7 +84,7 @@ const reasons: Record<string, string> = {
 }
 
 /** Checks and reads one descriptor: what was a file when listed may have become a pipe or a link since. */
-async function readRegular(real: string, first?: number): Promise<Buffer> {
+export async function readRegular(real: string, first?: number): Promise<Buffer> {
   let handle: FileHandle | undefined
   try {
     handle = await open(real, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0))

@@ -23,3 +23,6 @@ export function ignoredFile(name: string): string | null {
   if (name.startsWith('.')) return 'hidden file' // .DS_Store, ._x and the like
   return toolFiles.has(name.toLowerCase()) ? 'file of the system' : null
 }
+
+/** A file with such a name that is no picture is an error to report; any other file that is no picture is none of our business. */
+export const pictureNames = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|dib|avif|heic|heif|svg|jxl|jp2|psd|dng|cr2|cr3|nef|arw|raf)$/i

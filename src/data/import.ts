@@ -6,7 +6,9 @@ import { createRoom } from '../images/room.ts'
 import type { Manifest, ManifestRow, Unreadable } from '../sdk/shapes.ts'
 import { type Facts, lookAt, type PictureFacts } from './facts.ts'
 import { groupsBy, joinGroups } from './groups.ts'
+import { pictureNames } from './ignore.ts'
 import { type Layout, type Placed, readLayout } from './layout.ts'
+import { listedLayout } from './listed.ts'
 import { openSource } from './open-source.ts'
 import { byCodePoint, checkStopped, type Ignored, type Source, type SourceFile, sha256 } from './source.ts'
 
@@ -18,6 +20,8 @@ export type ImportOptions = {
   /** Pictures looked at so far, and all there are. */
   onProgress?: (progress: { done: number; total: number }) => void
   signal?: AbortSignal
+  /** How the labels were found, before the pictures are read; see `describeImport`. */
+  onUnderstood?: (text: string) => void
   /** Pictures in whose path this finds the same text (its first group, else all that it matches) stay on one side of every split. */
   groupBy?: RegExp
   /** `trainable` (the default) refuses what no classifier can be made of: one class, or a class with fewer than three different pictures. */
@@ -32,12 +36,21 @@ export async function importPictures(source: string, options: ImportOptions): Pr
   const opened = await openSource(source, options.signal)
   try {
     const candidates = await tellPictures(opened, options.signal)
-    const layout = readLayout(candidates, opened.folders)
+    const { layout: listed, passedOver, failure } = await listedLayout(opened, candidates)
+    const layout = listed ?? readLayout(candidates, opened.folders)
+    if (layout.placed.length === 0 && failure) throw failure
     refuseWithoutClasses(source, layout)
     // a zip of a folder is the same dataset as the folder; a folder's paths are those its owner sees
     const strip = opened.archive ? layout.wrapper.length : 0
+    options.onUnderstood?.(layout.understood)
     const { rows, unreadable } = await readPictures(opened.files, layout.placed, strip, options)
-    const manifest = assemble(rows, unreadable, [...opened.ignored, ...layout.ignored], options.groupBy)
+    const missing = layout.unreadable.map(each => ({ ...each, path: each.path.slice(strip) }))
+    const manifest = assemble(
+      rows,
+      [...unreadable, ...missing].sort((a, b) => byCodePoint(a.path, b.path)),
+      [...opened.ignored, ...reworded(layout.ignored, passedOver)],
+      options.groupBy,
+    )
     if (options.accept !== 'anything') refuseUntrainable(manifest, layout.placed)
     return manifest
   } finally {
@@ -58,26 +71,47 @@ function canonical(value: unknown): string {
   return `{${entries.map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join(',')}}`
 }
 
-/** What was understood, in sentences to print. */
-export function describeImport({ classes, rows, unreadable, ignored, exactDuplicates, conflicts }: Manifest): string[] {
-  const number = (count: number, one: string, many = `${one}s`) => `${count.toLocaleString('en-US')} ${count === 1 ? one : many}`
+/** What was understood, what is left out and why, in lines to print; `understood` is what `onUnderstood` was told. */
+export function describeImport(manifest: Manifest, understood?: string): string[] {
+  const { classes, rows, unreadable, ignored, exactDuplicates, conflicts } = manifest
   const sides = [...new Set(rows.map(row => row.side))].filter(side => side !== null)
+  const said = understood ?? (sides.length > 0 ? `in your own folders for ${sides.join(', ')}` : 'one folder per class')
   const copies = exactDuplicates.reduce((sum, group) => sum + group.length - 1, 0)
   return [
-    `${number(rows.length, 'picture')} in ${number(classes.length, 'class', 'classes')}${sides.length > 0 ? `, in your own folders for ${sides.join(', ')}` : ', one folder per class'}`,
-    ...(unreadable.length > 0
-      ? [`${number(unreadable.length, 'file')} could not be read and ${unreadable.length === 1 ? 'is' : 'are'} left out`]
-      : []),
-    ...(copies > 0 ? [`${number(copies, 'exact copy', 'exact copies')} of other pictures, kept on one side of the split`] : []),
-    ...(conflicts.length > 0 ? [`${number(conflicts.length, 'picture')} with two different labels`] : []),
-    ...(ignored.length > 0 ? [`left out on purpose: ${number(ignored.length, 'file or folder', 'files and folders')}`] : []),
+    `${counted(rows.length, 'picture')} in ${counted(classes.length, 'class', 'classes')}, ${said}`,
+    ...named(
+      unreadable.map(({ path, reason }) => `${path}: ${reason}`),
+      `${counted(unreadable.length, 'file')} could not be read and ${unreadable.length === 1 ? 'is' : 'are'} left out:`,
+    ),
+    ...named(
+      exactDuplicates.map(group => group.join(' = ')),
+      `${counted(copies, 'exact copy', 'exact copies')} of other pictures, kept on one side of the split:`,
+    ),
+    ...named(
+      conflicts.map(group => group.join(', ')),
+      `${counted(conflicts.length, 'picture')} with different labels, of which at most one is right:`,
+    ),
+    ...named(
+      ignored.map(({ path, reason }) => `${path}: ${reason}`),
+      `left out on purpose: ${counted(ignored.length, 'file or folder', 'files and folders')}:`,
+    ),
+  ]
+}
+
+const counted = (count: number, one: string, many = `${one}s`) => `${count.toLocaleString('en-US')} ${count === 1 ? one : many}`
+
+const namedOneByOne = 5
+function named(each: readonly string[], title: string): string[] {
+  if (each.length === 0) return []
+  const more = each.length - namedOneByOne
+  return [
+    title,
+    ...each.slice(0, namedOneByOne).map(text => `  ${text}`),
+    ...(more > 0 ? [`  … and ${more.toLocaleString('en-US')} more (--json lists all)`] : []),
   ]
 }
 
 // ── which files are pictures ────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** A file with such a name that is no picture is an error to report; any other file that is no picture is none of our business. */
-const pictureNames = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|dib|avif|heic|heif|svg|jxl|jp2|psd|dng|cr2|cr3|nef|arw|raf)$/i
 
 async function tellPictures(source: Source, signal: AbortSignal | undefined) {
   const told: { path: string; picture: boolean }[] = []
@@ -87,6 +121,12 @@ async function tellPictures(source: Source, signal: AbortSignal | undefined) {
     told.push({ path: file.path, picture })
   }
   return told
+}
+
+/** What a table in the folder was passed over for says more than "not a picture". */
+function reworded(ignored: readonly Ignored[], passedOver: readonly Ignored[]): Ignored[] {
+  const paths = new Set(passedOver.map(({ path }) => path))
+  return [...ignored.filter(({ path }) => !paths.has(path)), ...passedOver]
 }
 
 function refuseWithoutClasses(path: string, { placed, unlabelled }: Layout): void {
@@ -108,11 +148,11 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
   const worker = async () => {
     while (next < placed.length && !broken) {
       checkStopped(options.signal)
-      const { index, label, side } = placed[next++]!
+      const { index, label, side, group } = placed[next++]!
       const file = files[index]!
       const path = file.path.slice(strip)
       try {
-        rows.push({ ...(await readPicture(file, options)), path, labels: [label], side })
+        rows.push({ ...(await readPicture(file, options)), path, labels: [label], group, side })
       } catch (error) {
         const reason = pictureProblem(error)
         if (reason === null) throw error
@@ -150,7 +190,7 @@ const readPicture = (file: SourceFile, { blobs, facts }: ImportOptions) =>
       seen = fresh
     }
     await blobs?.put(bytes)
-    return { ...described(seen), group: null }
+    return described(seen)
   })
 
 const described = ({ content, pixels, width, height, flags, format, bytes, captured, camera }: PictureFacts) => ({
@@ -181,7 +221,11 @@ function assemble(rows: ManifestRow[], unreadable: Unreadable[], ignored: Ignore
   const groups = joinGroups(
     rows.map((row, index) => {
       const name = named[index] ?? null
-      return [`pixels:${row.pixels.slice(0, 16)}`, ...(name === null ? [] : [`name:${name}`])]
+      return [
+        `pixels:${row.pixels.slice(0, 16)}`,
+        ...(row.group === null ? [] : [`list:${row.group}`]),
+        ...(name === null ? [] : [`name:${name}`]),
+      ]
     }),
   )
   const copies = [...Map.groupBy(rows, row => row.pixels).values()].filter(group => group.length > 1)

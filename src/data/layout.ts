@@ -1,23 +1,27 @@
 /**
- * Reads the meaning of folders: which folder is a class, which is a side of a split, what is left out and why. Pure: names in, verdicts out,
- * so that a manifest file (path,label,group,split) can later stand in for folder names.
+ * Reads the meaning of folders: which folder is a class, which is a side of a split, what is left out and why. Pure: names in, verdicts out;
+ * a list of pictures (listed.ts) gives the same verdicts in its place.
  *
  *   photos/cat/1.jpg                    folder per class; deeper folders belong to the class above them
  *   photos/train/cat/1.jpg, photos/test/cat/2.jpg    sides above classes, in any case; a class may be missing from a side
  *   photos.zip = photos/photos/cat/1.jpg             one folder around everything is looked through
  */
-import type { Side } from '../sdk/shapes.ts'
+import type { Side, Unreadable } from '../sdk/shapes.ts'
 import { byCodePoint, type Ignored } from './source.ts'
 
 export type LayoutFile = { path: string; picture: boolean }
-export type Placed = { index: number; label: string; side: Side | null }
+export type Placed = { index: number; label: string; side: Side | null; group: string | null }
 export type Layout = {
   /** Folders around everything, with a slash at the end; '' mostly. */
   wrapper: string
   placed: Placed[]
   ignored: Ignored[]
+  /** What was named and cannot be had. */
+  unreadable: Unreadable[]
   /** Pictures that lie where no class can be told from their folder. */
   unlabelled: number
+  /** How the labels were found, to print behind "8 pictures in 2 classes, ". */
+  understood: string
 }
 
 const sideNames: Record<string, Side> = {
@@ -28,8 +32,9 @@ const sideNames: Record<string, Side> = {
   validation: 'validation',
   test: 'test',
   testing: 'test',
+  dev: 'validation',
 }
-const sideOf = (folder: string): Side | undefined =>
+export const sideOf = (folder: string): Side | undefined =>
   Object.hasOwn(sideNames, folder.toLowerCase()) ? sideNames[folder.toLowerCase()] : undefined
 
 /** `files`: everything below the root, sorted or not; `folders`: every folder, empty ones too. */
@@ -62,19 +67,25 @@ export function readLayout(files: readonly LayoutFile[], folders: readonly strin
     if (parts.length === 1) {
       unlabelled++
       leave(path, wrapper, 'beside the class folders, so it has no label')
-    } else if (!sided) placed.push({ index, label: parts[0]!.normalize('NFC'), side: null })
+    } else if (!sided) placed.push({ index, label: parts[0]!.normalize('NFC'), side: null, group: null })
     else if (side === undefined) leave(path, wrapper + parts[0], 'beside the folders train, validation and test')
     else if (parts.length === 2) {
       unlabelled++
       leave(path, `${wrapper + parts[0]}/`, 'no class folder around it, so it has no label')
-    } else placed.push({ index, label: parts[1]!.normalize('NFC'), side })
+    } else placed.push({ index, label: parts[1]!.normalize('NFC'), side, group: null })
   }
   for (const [folder, { count, reason, example }] of stray) {
     if (count === 1) ignored.push({ path: example, reason })
     else ignored.push({ path: folder.endsWith('/') || folder === '' ? `${folder}*` : folder, reason: `${reason} (${count} pictures)` })
   }
   ignored.push(...notPictures(files, outputs === undefined ? null : `${wrapper + outputs}/`), ...emptyFolders(files, folders))
-  return { wrapper, placed, ignored, unlabelled }
+  return { wrapper, placed, ignored, unreadable: [], unlabelled, understood: saidOf(wrapper, placed) }
+}
+
+function saidOf(wrapper: string, placed: readonly Placed[]): string {
+  const sides = [...new Set(placed.map(({ side }) => side))].filter(side => side !== null)
+  const within = wrapper === '' ? '' : ` in ${wrapper}`
+  return sides.length > 0 ? `in your own folders for ${sides.join(', ')}${within}` : `one folder per class${within}`
 }
 
 /** Goes down while there is one folder only, no picture beside it, and folders within it; a side is no wrapper. */
@@ -117,7 +128,7 @@ function sidesAboveClasses(top: Top): boolean {
 
 const listedOneByOne = 20
 /** Files that are no pictures, one by one or, where there are many of a kind in a folder, as `cat/*.txt`. */
-function notPictures(files: readonly LayoutFile[], except: string | null): Ignored[] {
+export function notPictures(files: readonly LayoutFile[], except: string | null): Ignored[] {
   const others = files.filter(({ path, picture }) => !picture && !(except !== null && path.startsWith(except)))
   const kinds = Map.groupBy(
     others.map(({ path }) => path),

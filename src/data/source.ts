@@ -1,6 +1,7 @@
 /** What a folder and a zip archive of pictures have in common: both are listed as a Source, and everything behind it cannot tell them apart. */
 import { createHash } from 'node:crypto'
 import { Failure } from '../failure.ts'
+import type { PictureList } from './list.ts'
 
 export type SourceFile = {
   /** Relative, forward slashes, Unicode NFC unless two names would fall together. */
@@ -18,6 +19,10 @@ export type Source = {
   folders: string[]
   ignored: Ignored[]
   archive: boolean
+  /** The list that names the files, where one was given instead of a folder. */
+  list?: { name: string; list: PictureList }
+  /** Where the folder really lies; absolute paths in a list may begin with it. */
+  root?: string
   close(): Promise<void>
 }
 
