@@ -54,7 +54,7 @@ export async function checkPictures(task: CheckTask): Promise<Checked> {
   })
   const groups = groupsOf(copies)
   const { notes, ...quality } = judgeQuality(rows, facts)
-  const shortcuts = findShortcuts({ rows, facts, groups, seed: task.seed })
+  const shortcuts = findShortcuts({ rows, facts, classes: manifest.classes, groups, seed: task.seed })
   const mislabels =
     (features &&
       (await task.findMislabels?.({ features: features.values, width: features.width, labels: labelNumbers(manifest), groups }))) ??
