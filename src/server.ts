@@ -10,7 +10,9 @@ import { basename, join, resolve } from 'node:path'
 import { cache as cachePath, home as homePath, version } from './config.ts'
 import { type Checked, checkPictures } from './data/check/index.ts'
 import { openFactsOrForget, openPictureFiles, type PictureFiles } from './data/check/pictures.ts'
+import { openFacts } from './data/facts.ts'
 import { preparePictures } from './data/features.ts'
+import { groupPattern } from './data/groups.ts'
 import { importPictures, manifestDigest } from './data/import.ts'
 import { resolveDataset, saveDataset } from './data/versions.ts'
 import type { Home } from './db/home.ts'
@@ -53,21 +55,36 @@ export interface OpenedDataset {
   manifest: Manifest
 }
 
-/** A folder or zip becomes a dataset version; a name (`birds`, `birds@2`) is looked up. */
-export async function openDataset(
-  home: Home,
-  source: string,
-  options: { name?: string; onProgress?(progress: { done: number; total: number }): void; signal?: AbortSignal },
-): Promise<OpenedDataset> {
-  if (!isPath(source)) return resolveDataset(home, source)
-  const manifest = await importPictures(source, { blobs: home.blobs, ...options })
-  return { reference: await saveDataset(home, options.name ?? nameFrom(source), manifest), manifest }
+export interface ImportRequest {
+  name?: string
+  /** A regular expression over the paths; see `groupsBy`. */
+  groupBy?: string
+  onUnderstood?(text: string): void
+  onProgress?(progress: { done: number; total: number }): void
+  signal?: AbortSignal
+}
+
+/** A folder, zip or list becomes a dataset version; a name (`birds`, `birds@2`) is looked up. */
+export async function openDataset(home: Home, source: string, request: ImportRequest): Promise<OpenedDataset> {
+  return isPath(source) ? await importDataset(home, source, request) : await resolveDataset(home, source)
+}
+
+/** Pictures whose files were looked at before, by whatever command, are copied and not decoded again. */
+export async function importDataset(home: Home, source: string, { name, groupBy, ...options }: ImportRequest): Promise<OpenedDataset> {
+  const pattern = groupBy === undefined ? undefined : groupPattern(groupBy)
+  const facts = await openFacts(join(cachePath(), 'facts'))
+  try {
+    const manifest = await importPictures(source, { blobs: home.blobs, facts, ...options, ...(pattern && { groupBy: pattern }) })
+    return { reference: await saveDataset(home, name ?? nameFrom(source), manifest), manifest }
+  } finally {
+    facts.close()
+  }
 }
 
 /** `./My Photos.zip` → `my-photos`. */
 export function nameFrom(path: string): string {
   const name = basename(path.replace(/[/\\]+$/, ''))
-    .replace(/\.zip$/i, '')
+    .replace(/\.(zip|csv|tsv|jsonl|ndjson)$/i, '')
     .normalize('NFKD')
     .toLowerCase()
     .replace(/[^a-z0-9._-]+/g, '-')

@@ -1,24 +1,46 @@
-import { describeImport, nameFrom, openDataset, openHome } from '../server.ts'
+import { describeImport, importDataset, openHome } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 
 export default defineCommand({
   name: 'data import',
-  summary: 'keep a folder of labelled pictures as an immutable dataset version',
-  details: 'The same pictures under the same names give the same version again. The folder is only read.',
-  arguments: { source: { summary: 'a folder with one subfolder per class, or a zip of one' } },
-  options: { name: { ...common.name, summary: 'the name of the dataset (otherwise the name of the folder)' } },
-  examples: ['plinth data import ./photos --name birds'],
-  async run({ source, name }, { out, progress, result, signal }) {
+  summary: 'keep labelled pictures as an immutable dataset version',
+  details: `The same pictures under the same names give the same version again. What is given is only read. An import that was stopped
+goes on where it was with the same command.`,
+  arguments: {
+    source: { summary: 'a folder with one subfolder per class, a list (CSV, JSON lines) with path and label, or a zip of either' },
+  },
+  options: {
+    name: { ...common.name, summary: 'the name of the dataset (otherwise the name of the folder)' },
+    'group-by': {
+      type: 'string',
+      value: 'PATTERN',
+      summary: 'pictures whose paths have the same text where this regular expression finds it stay on one side of every split',
+    },
+  },
+  examples: [
+    'plinth data import ./photos --name birds',
+    "plinth data import ./photos --group-by '^(.*)__'",
+    'plinth data import photos.csv',
+  ],
+  async run({ source, name, groupBy }, { out, progress, result, signal }) {
     const home = await openHome()
     try {
-      const bar = progress('reading', null, { unit: 'pictures' })
-      const { reference, manifest } = await openDataset(home, source, {
-        name: name ?? nameFrom(source),
-        onProgress: ({ done, total }) => bar.update(done, `of ${total}`),
+      let understood: string | undefined
+      let bar: ReturnType<typeof progress> | null = null
+      const { reference, manifest } = await importDataset(home, source, {
+        ...(name && { name }),
+        ...(groupBy && { groupBy }),
+        onUnderstood: text => {
+          understood = text
+        },
+        onProgress: ({ done, total }) => {
+          bar ??= progress('reading', total, { unit: 'pictures' })
+          bar.update(done)
+        },
         signal,
       })
-      bar.end()
-      for (const line of describeImport(manifest)) out(line)
+      ;(bar as ReturnType<typeof progress> | null)?.end()
+      for (const line of describeImport(manifest, understood)) out(line)
       out(`Dataset ${reference.name}@${reference.version}`)
       result({
         dataset: { ...reference, images: manifest.rows.length, classes: manifest.classes.length },
