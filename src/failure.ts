@@ -252,6 +252,7 @@ export const failures = {
   review_request_invalid: [400, 'The review does not understand the request: {problem}.', 'Reload the page of the review.'],
   review_not_found: [404, 'There is nothing at this address of the review.', 'Open the address that the command printed.'],
   review_item_unknown: [404, 'The review has no such question.', 'Reload the page: the review may have been started anew.'],
+  review_run_without_dataset: [409, 'The run {run} names no dataset to review.', 'Name a dataset: plinth data list shows them.'],
   review_class_too_small: [
     409,
     'With these verdicts the class “{label}” would have {pictures}; at least 3 different ones are needed.',
@@ -262,6 +263,7 @@ export const failures = {
     'With these verdicts only {classes} would be left, and a classifier needs two.',
     'Take some of the verdicts back: U on the page of the review.',
   ],
+  verdicts_unreadable: [400, 'The verdicts in {path} cannot be read ({problem}).', 'Check the path and the rights.'],
   verdicts_invalid: [
     400,
     'Line {line} of the verdicts cannot be used: {problem}. None of the lines was.',

@@ -31,6 +31,7 @@ export const groups: readonly Group[] = [
       'data check': () => import('./data-check.ts'),
       'data import': () => import('./data-import.ts'),
       'data list': () => import('./data-list.ts'),
+      'data review': () => import('./data-review.ts'),
       'models list': models('list'),
       'models show': models('show'),
       'models rename': models('rename'),
