@@ -14,6 +14,9 @@ import { openFacts } from './data/facts.ts'
 import { preparePictures } from './data/features.ts'
 import { groupPattern } from './data/groups.ts'
 import { importPictures, manifestDigest } from './data/import.ts'
+import { type Findings, keep, readKept, readRunFindings, readSides } from './data/review/found.ts'
+import type { ReviewKind } from './data/review/queue.ts'
+import { openReview, type Review } from './data/review/session.ts'
 import { resolveDataset, saveDataset } from './data/versions.ts'
 import type { Home } from './db/home.ts'
 import { evaluateModel } from './evaluate/evaluate-model.ts'
@@ -40,7 +43,7 @@ import {
 import { type Example, startServer } from './serve/gateway.ts'
 import { writeFileAtomic } from './storage/disk.ts'
 import { openHome as openHomeAt } from './track/home.ts'
-import { completeId, createRun, listRuns, openRun, type RunWriter } from './track/runs.ts'
+import { completeId, createRun, getRun, listRuns, openRun, type RunWriter } from './track/runs.ts'
 import { defaultRates, type Rates } from './train/forecast.ts'
 import { type Plan, planTraining } from './train/plan.ts'
 import { defaultImageSize, Settings, trainImageClassifier } from './train/recipes/image-classification.ts'
@@ -200,6 +203,75 @@ async function featuresForCheck(
   prepared.close()
   signal.throwIfAborted()
   return { values: prepared.features, width: prepared.width }
+}
+
+// ── reviewing ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface ReviewRequest {
+  again?: boolean
+  only?: ReviewKind
+  /** Nothing is searched for: to apply verdicts, not to ask. */
+  searchNothing?: boolean
+  threads?: number
+  signal: AbortSignal
+  onProgress(what: string, done: number, total: number): void
+}
+
+/**
+ * What is to be looked at in the dataset of a run, in a dataset, or in a folder, which is imported first. What a training found is taken; what nobody
+ * looked for yet is looked for and remembered. Whoever asked closes it.
+ * Throws what openDataset and checkData throw, run_not_found, review_run_without_dataset.
+ */
+export async function prepareReview(home: Home, source: string, request: ReviewRequest): Promise<Review> {
+  const { signal, onProgress, only, again } = request
+  const named = await reviewedRun(home, source)
+  const { reference, manifest } = await openDataset(home, named ? named.dataset : source, {
+    signal,
+    onProgress: ({ done, total }) => onProgress('reading', done, total),
+  })
+  const run =
+    named?.run ?? (await listRuns(home)).find(each => each.status === 'succeeded' && each.dataset?.digest === reference.digest)?.run ?? null
+  const folder = run && join(home.path, 'runs', run)
+  const sides = folder && named ? await readSides(folder, manifest) : undefined
+  const found = request.searchNothing ? { copies: null, mislabels: null } : await findings(home, { reference, manifest }, folder, request)
+  return openReview(home, {
+    reference,
+    manifest,
+    ...found,
+    ...(sides && { sides }),
+    ...(again && { again }),
+    ...(only && { only }),
+  })
+}
+
+/** A dataset of that name comes before a run whose id begins so. */
+async function reviewedRun(home: Home, source: string): Promise<{ run: string; dataset: string } | null> {
+  if (isPath(source) || !/^[0-9a-f]{4,32}$/.test(source)) return null
+  if ((await home.db.selectFrom('dataset_versions').select('name').where('name', '=', source).executeTakeFirst()) !== undefined) return null
+  const { run, dataset } = await getRun(home, source)
+  if (!dataset) throw new Failure('review_run_without_dataset', { run })
+  return { run, dataset: `${dataset.name}@${dataset.version}` }
+}
+
+async function findings(
+  home: Home,
+  { reference, manifest }: OpenedDataset,
+  folder: string | null,
+  request: ReviewRequest,
+): Promise<Findings> {
+  const { digest } = reference
+  const ofRun = folder ? await readRunFindings(folder, digest) : null
+  const kept = await readKept(home, digest, version)
+  const copies = ofRun?.copies ?? kept.copies
+  const mislabels = ofRun?.mislabels ?? kept.mislabels
+  const deep = request.only === undefined || request.only === 'mislabel'
+  if (copies && (mislabels || !deep)) return { copies, mislabels }
+  const { signal, onProgress, threads } = request
+  const task = { deep: deep && manifest.classes.length > 1, alike: false, seed: 0, signal, onProgress, ...(threads && { threads }) }
+  const checked = await checkData(`${reference.name}@${reference.version}`, task, async checked => checked)
+  const found = { copies: copies ?? checked.copies, mislabels: mislabels ?? checked.check.mislabels }
+  await keep(home, digest, version, found)
+  return found
 }
 
 // ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -479,6 +551,10 @@ export type { Home } from './db/home.ts'
 // ── what commands call as it is ─────────────────────────────────────────────────────────────────────────────────────────────
 
 export { describeImport } from './data/import.ts'
+export { parseVerdicts } from './data/review/file.ts'
+export { type ReviewKind, reviewKinds } from './data/review/queue.ts'
+export { startReviewServer } from './data/review/server.ts'
+export type { Review } from './data/review/session.ts'
 export { extractSample as writeSample, samples } from './data/samples.ts'
 export { listDatasets } from './data/versions.ts'
 export { renderText, verdicts } from './evaluate/index.ts'
