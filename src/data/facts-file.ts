@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { Failure } from '../failure.ts'
 import { greySide } from '../images/fingerprint.ts'
-import { makeFolder, storageFailure } from '../storage/disk.ts'
+import { makeFolder } from '../storage/disk.ts'
 import type { Facts, PictureFacts } from './facts.ts'
 
 const mark = Buffer.from('plinthF1', 'latin1')
@@ -20,23 +20,18 @@ const longestJson = 65_536
 const fullAt = 1024 ** 3
 const forgottenAfter = 30 * 24 * 3600 * 1000 // milliseconds, for caches of other versions of the program
 
-/** `version`: facts of another one are not looked at. throws disk_full, read_only, not_permitted, storage */
+/**
+ * `version`: facts of another one are not looked at. Where the disk does not let us write, or no longer, facts are remembered in memory for as long
+ * as this lasts: a cache is no reason to end anybody's work.
+ */
 export async function openFactsFile(folder: string, version: string): Promise<Facts> {
-  await makeFolder(folder)
-  const path = join(folder, `${version}.facts`)
-  const older = join(folder, `${version}.older.facts`)
-  const files: Records[] = []
-  try {
-    forgetOthers(folder, version)
-    if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > fullAt) renameSync(path, older)
-    if (statSync(older, { throwIfNoEntry: false })) files.push(openRecords(openSync(older, 'r')))
-    files.push(openRecords(openSync(path, 'a+', 0o600)))
-  } catch (error) {
-    for (const file of files) file.close()
-    throw storageFailure(error, path)
-  }
-  const newest = files.at(-1)!
+  const files = await openFiles(folder, version).catch((error: NodeJS.ErrnoException) => {
+    if (!error.code) throw error
+    return [] // no right, no room, something in the way
+  })
+  const newest = files.at(-1)
   const known = new Map<string, PictureFacts>()
+  const unsaved = new Map<string, Uint8Array>() // grey copies
 
   const find = (content: string) => {
     for (const file of files.toReversed()) {
@@ -55,22 +50,44 @@ export async function openFactsFile(folder: string, version: string): Promise<Fa
       return found.facts
     },
     grey(content) {
+      const remembered = unsaved.get(content)
+      if (remembered) return remembered
       let found = find(content)
-      if (!found && newest.list()) found = find(content) // what this process and others have put since
+      if (!found && newest?.list()) found = find(content) // what this process and others have put since
       if (!found) throw new Failure('internal', { problem: 'the grey copy of a picture was asked for that nobody has looked at' })
       return found.grey
     },
     put({ grey, ...facts }) {
-      try {
-        newest.append(recordOf(facts, grey))
-      } catch (error) {
-        throw storageFailure(error, path)
-      }
+      if (known.has(facts.content)) return
       known.set(facts.content, facts)
+      try {
+        if (newest) newest.append(recordOf(facts, grey))
+        else unsaved.set(facts.content, grey)
+      } catch (error) {
+        if (!(error as NodeJS.ErrnoException).code) throw error
+        unsaved.set(facts.content, grey)
+      }
     },
     close() {
       for (const file of files) file.close()
     },
+  }
+}
+
+async function openFiles(folder: string, version: string): Promise<Records[]> {
+  await makeFolder(folder)
+  const path = join(folder, `${version}.facts`)
+  const older = join(folder, `${version}.older.facts`)
+  const files: Records[] = []
+  try {
+    forgetOthers(folder, version)
+    if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > fullAt) renameSync(path, older)
+    if (statSync(older, { throwIfNoEntry: false })) files.push(openRecords(openSync(older, 'r')))
+    files.push(openRecords(openSync(path, 'a+', 0o600)))
+    return files
+  } catch (error) {
+    for (const file of files) file.close()
+    throw error
   }
 }
 

@@ -56,12 +56,12 @@ export interface Facts {
   get(content: string): PictureFacts | null
   /** [64, 64] uint8 of a picture that `get` knows. Stays on disk, so that 10⁵ pictures fit into memory. throws internal for any other */
   grey(content: string): Uint8Array
-  /** On its way to the disk when it returns. throws disk_full, read_only, not_permitted */
+  /** On its way to the disk when it returns; stays in memory where there is no writing. */
   put(facts: SeenPicture): void
   close(): void
 }
 
-/** `folder`: of nothing else, made where it is missing. throws as `put` */
+/** `folder`: of nothing else, made where it is missing. */
 export async function openFacts(folder: string): Promise<Facts> {
   return await openFactsFile(folder, cacheVersion())
 }
