@@ -284,6 +284,8 @@ export interface TrainingRequest {
   imageSize?: number
   epochs?: number
   budgetSeconds?: number
+  groupBy?: string
+  classWeights?: Settings['classWeights']
   seed: number
   threads?: number
 }
@@ -315,6 +317,8 @@ export async function prepareTraining(
     imageSize: request.imageSize ?? defaultImageSize(manifest),
     epochs: request.epochs ?? null,
     budgetSeconds: request.budgetSeconds ?? null,
+    groupBy: request.groupBy ?? null,
+    classWeights: request.classWeights ?? 'auto',
     seed: request.seed,
     threads: on.threads,
   })
@@ -348,16 +352,18 @@ export async function resumableRun(home: Home, id: string): Promise<string> {
 export async function train(
   home: Home,
   runId: string,
-  { say, stopRequested }: { say(event: RecipeEvent): void; stopRequested(): boolean },
+  { say, signal }: { say(event: RecipeEvent): void; signal: AbortSignal },
 ): Promise<TrainResult> {
   const run = await openRun(home, runId)
   const order = JSON.parse(await readFile(orderFile(run), 'utf8')) as Order
   const settings = Settings.parse(order.settings)
   const { reference, manifest } = await resolveDataset(home, `${order.dataset.name}@${order.dataset.version}`)
   await run.start()
+  const facts = await openFactsOrForget(join(cachePath(), 'facts'))
   try {
     const result = await trainImageClassifier({
       run,
+      facts,
       settings,
       device: device(settings.threads),
       dataset: reference,
@@ -380,7 +386,7 @@ export async function train(
         return model
       },
       say,
-      stopRequested,
+      signal,
     })
     await run.finish('succeeded')
     return result
@@ -388,6 +394,8 @@ export async function train(
     const code = error instanceof Failure ? error.code : 'internal'
     await run.finish(code === 'interrupted' ? 'cancelled' : 'failed', code)
     throw error
+  } finally {
+    facts.close()
   }
 }
 

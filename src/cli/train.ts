@@ -15,6 +15,16 @@ The folder is copied into Plinth's home first, so later changes to it change not
     budget: { type: 'duration', summary: 'how long the whole may take, for example 2m' },
     epochs: { type: 'integer', minimum: 0, maximum: 1000, summary: 'how often to go through the pictures; 0 trains the head only' },
     'image-size': { type: 'integer', minimum: 32, maximum: 512, summary: 'the side, in pixels, at which the network sees pictures' },
+    'group-by': {
+      type: 'string',
+      value: 'PATTERN',
+      summary: 'pictures whose paths give this regular expression the same text stay together',
+    },
+    'class-weights': {
+      type: 'string',
+      choices: ['auto', 'none', 'balanced'],
+      summary: 'whether rare classes weigh as much as common ones (auto: where it pays)',
+    },
     seed: common.seed,
     threads: common.threads,
     backbone: { type: 'string', summary: 'the pretrained network to start from (otherwise efficientnet-lite0)' },
@@ -47,6 +57,8 @@ The folder is copied into Plinth's home first, so later changes to it change not
           weights,
           epochs,
           imageSize,
+          groupBy,
+          classWeights,
           budget,
           seed,
           threads,
@@ -54,7 +66,7 @@ The folder is copied into Plinth's home first, so later changes to it change not
         const prepared = await prepareTraining(
           home,
           dataset,
-          { name, seed, ...defined({ backbone, from, weights, epochs, imageSize, budgetSeconds: budget, threads }) },
+          { name, seed, ...defined({ backbone, from, weights, epochs, imageSize, groupBy, classWeights, budgetSeconds: budget, threads }) },
           (performance.now() - began) / 1000,
         )
         run = prepared.run.run.run

@@ -12,10 +12,8 @@ export type Message =
   | { kind: 'result'; result: TrainResult }
   | ({ kind: 'failure'; stack?: string } & SentFailure)
 
-let stop = false
-const askToStop = () => {
-  stop = true
-}
+const stop = new AbortController()
+const askToStop = () => stop.abort()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, askToStop)
 process.on('disconnect', askToStop)
 process.on('message', askToStop)
@@ -30,7 +28,7 @@ const home = await openHome()
 try {
   const result = await train(home, process.argv[2]!, {
     say: event => void tell({ kind: 'event', event }),
-    stopRequested: () => stop,
+    signal: stop.signal,
   })
   await tell({ kind: 'result', result })
 } catch (error) {

@@ -9,6 +9,7 @@ import {
   adamW,
   add,
   compile,
+  constant,
   createTrainer,
   div,
   input,
@@ -63,6 +64,8 @@ export interface FineTuneTask {
   pictures: PreparedPictures
   /** Class index of a picture. */
   labelOf(row: number): number
+  /** Logarithm of each class's share of the training pictures, where classes weigh alike: it is added back inside the loss (choices/class-weights.ts). */
+  logShares: Float64Array | null
   train: readonly number[]
   validation: readonly number[]
   settings: FineTuneSettings
@@ -74,14 +77,18 @@ export interface FineTuneTask {
   onProgress(progress: { step: number; steps: number; epoch: number; epochs: number; loss: number; accuracy: number | null }): void
 }
 
-/** What the report shows of an epoch, with the loss that decides when to stop. */
-type ScoredEpoch = EpochRecord & { validationLoss: number }
+/**
+ * What the report shows of an epoch, with what decides: the score picks the best epoch, the loss when to stop.
+ * Score: accuracy, or balanced accuracy where classes weigh alike; the loss weighs pictures in the same way.
+ */
+type ScoredEpoch = EpochRecord & { validationScore: number; validationLoss: number }
 export interface FineTuned {
   weights: Weights
   head: { weight: Float32Array; bias: Float32Array }
   /** Of the best epoch. */
   epoch: number
   validationAccuracy: number
+  validationScore: number
   validationLoss: number
   history: ScoredEpoch[]
   epochs: number
@@ -185,6 +192,7 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
       head,
       epoch: record.epoch,
       validationAccuracy: record.validationAccuracy,
+      validationScore: record.validationScore,
       validationLoss: record.validationLoss,
       history: progress.history,
       epochs,
@@ -201,10 +209,11 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
 export const interrupted = (run: RunReporter) => new Failure('interrupted', { next: `Go on with: plinth train --resume ${run.run.run}` })
 
 /** Loss over soft targets: −Σ target · log softmax. A row of zeros (padding of the last batch) adds nothing. */
-function trainingGraph({ backbone, weights, head, classes, pictures, settings }: FineTuneTask) {
+function trainingGraph({ backbone, weights, head, classes, logShares, pictures, settings }: FineTuneTask) {
   const images = input('pictures', [settings.batchSize, 3, pictures.side, pictures.side], 'uint8')
   const targets = input('targets', [settings.batchSize, classes])
-  const logits = classify(backbone, images, classes)
+  const answers = classify(backbone, images, classes)
+  const logits = logShares ? add(answers, constant(Float32Array.from(logShares), [classes])) : answers
   const loss = div(neg(reduceSum(mul(logSoftmax(logits), targets), [0, 1])), scalar(settings.batchSize))
   const start: Weights = new Map(weights).set(headWeight, head.weight).set(headBias, head.bias)
   const optimizer = adamW({
@@ -266,28 +275,38 @@ export async function logitsOf(
 }
 
 async function scoreValidation(task: FineTuneTask, weights: Weights) {
-  const logits = await logitsOf(task, weights, task.validation)
-  let correct = 0
-  let loss = 0
-  for (const [i, row] of task.validation.entries()) {
-    const z = logits.subarray(i * task.classes, (i + 1) * task.classes)
+  const { validation, classes, labelOf, logShares } = task
+  const logits = await logitsOf(task, weights, validation)
+  const truth = validation.map(labelOf)
+  const share = shares(truth, logShares !== null)
+  let [correct, score, loss] = [0, 0, 0]
+  for (const [i, label] of truth.entries()) {
+    const z = logits.subarray(i * classes, (i + 1) * classes)
     const highest = Math.max(...z)
-    const truth = task.labelOf(row)
-    if (z.indexOf(highest) === truth) correct++
-    loss += highest + Math.log(z.reduce((sum, v) => sum + Math.exp(v - highest), 0)) - z[truth]!
+    const right = Number(z.indexOf(highest) === label)
+    correct += right
+    score += right * share(label)
+    loss += (highest + Math.log(z.reduce((sum, v) => sum + Math.exp(v - highest), 0)) - z[label]!) * share(label)
   }
-  return { validationAccuracy: correct / task.validation.length, validationLoss: loss / task.validation.length }
+  const validationAccuracy = correct / validation.length
+  return { validationAccuracy, validationScore: logShares ? score : validationAccuracy, validationLoss: loss }
 }
 
-/** Better = more right; among equals the lower loss. */
+/** How much a picture of a class counts: all alike, or every class alike. Over all pictures they add up to 1. */
+export function shares(truth: readonly number[], balanced: boolean): (label: number) => number {
+  if (!balanced) return () => 1 / truth.length
+  const counts = Map.groupBy(truth, label => label)
+  return label => 1 / (counts.size * counts.get(label)!.length)
+}
+
+/** Better = the higher score; among equals the lower loss. */
 function isBest(history: readonly ScoredEpoch[]): boolean {
   const last = history.at(-1)!
   return history
     .slice(0, -1)
     .every(
       h =>
-        last.validationAccuracy > h.validationAccuracy ||
-        (last.validationAccuracy === h.validationAccuracy && last.validationLoss < h.validationLoss),
+        last.validationScore > h.validationScore || (last.validationScore === h.validationScore && last.validationLoss < h.validationLoss),
     )
 }
 

@@ -3,6 +3,7 @@ import { splitDataset } from '../data/split.ts'
 import { add, input, matMul, parameter } from '../engine/index.ts'
 import { backbone as backboneById } from '../models/catalogue.ts'
 import type { DatasetReference, Device, Manifest, Side } from '../sdk/index.ts'
+import { ownGroups } from './copies.ts'
 import { forecast, multiplyAdds, type Rates, stepMemory } from './forecast.ts'
 import { batchSize, defaultEpochs, type Settings } from './recipes/image-classification.ts'
 
@@ -15,7 +16,12 @@ export interface Plan {
 
 export function planTraining({ manifest, dataset, settings, device, secondsBefore, earlier }: PlanInput, rates: Rates): Plan {
   const base = backboneById(settings.backbone)
-  const split = splitDataset(manifest, { seed: settings.seed, dataset: dataset.digest, ...(earlier !== undefined && { earlier }) })
+  const split = splitDataset(manifest, {
+    seed: settings.seed,
+    dataset: dataset.digest,
+    groups: ownGroups(manifest, settings.groupBy),
+    ...(earlier !== undefined && { earlier }),
+  })
   const classes = manifest.classes.length
   const picture = input('picture', [1, 3, settings.imageSize, settings.imageSize])
   const head = parameter('head', [classes, base.features])
@@ -47,6 +53,7 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
       ...leftOut(manifest),
       `Split        ${split.train.length} to train, ${split.validation.length} to choose (validation), ${split.test.length} to test once at the end`,
       ...sides,
+      '             Look-alikes are found next and kept on one side, which may move a few pictures.',
       `Network      ${base.title}, pictures ${settings.imageSize} × ${settings.imageSize}, ${epochs === 0 ? 'head only' : `${epochs} epochs${budget && settings.epochs === null ? ' (to fit the budget)' : ''}`}`,
       `Device       ${device.name}, ${device.threads} ${device.threads === 1 ? 'thread' : 'threads'}`,
       `Memory       about ${megabytes(memoryBytes)}`,

@@ -38,11 +38,9 @@ export interface ClassWeightsQuestion {
 
 /**
  * Logarithm of each class's share of the training pictures, to be taken out of the answers, or null where answers stay as they are.
- * `auto` takes it out where balanced accuracy rises beyond luck (95 % interval, grouped bootstrap) and by more than accuracy falls.
+ * `auto` takes it out where balanced accuracy rises beyond luck (95 % interval, grouped bootstrap) and at least twice as much as accuracy falls.
  */
-export async function chooseClassWeights(
-  question: ClassWeightsQuestion,
-): Promise<{ logShares: Float64Array | null; choice: Choice | null }> {
+export async function chooseClassWeights(question: ClassWeightsQuestion): Promise<{ logShares: number[] | null; choice: Choice | null }> {
   const { asked, labels, train, labelOf } = question
   const counts = new Float64Array(labels.length)
   for (const row of train) counts[labelOf(row)]!++
@@ -51,7 +49,7 @@ export async function chooseClassWeights(
   const least = present.reduce((best, k) => (counts[k]! < counts[best]! ? k : best), present[0]!)
   const ratio = counts[most]! / counts[least]!
   // a class without training pictures cannot be made up for
-  const logShares = counts.map(n => (n > 0 ? Math.log(n / train.length) : Math.log(1 / present.length)))
+  const logShares = Array.from(counts, n => Math.log(n > 0 ? n / train.length : 1 / present.length))
   const decided = (chosen: 'none' | 'balanced', sentence: string) => ({
     logShares: chosen === 'balanced' ? logShares : null,
     choice: { what: 'class weights', chosen, sentence },
@@ -65,7 +63,7 @@ export async function chooseClassWeights(
   const measured = `measured on ${count(n)} training and validation pictures, each by a head that had not seen it`
   const traded = `Answers assume that every class is equally frequent; where yours are as uneven as these pictures, rare classes are now named a little too often.`
   if (asked === 'balanced') return decided('balanced', `Classes weigh alike, as you asked (${sizes}): ${change} (${measured}). ${traded}`)
-  const pays = gain.mean >= smallestGain && gain.low > 0 && gain.mean > plain.accuracy - balanced.accuracy
+  const pays = gain.mean >= smallestGain && gain.low > 0 && gain.mean >= 2 * (plain.accuracy - balanced.accuracy)
   return pays
     ? decided('balanced', `Classes weigh alike, because they are uneven (${sizes}) and it pays: ${change} (${measured}). ${traded}`)
     : decided(
@@ -74,7 +72,7 @@ export async function chooseClassWeights(
       )
 }
 
-async function compare(question: ClassWeightsQuestion, logShares: Float64Array) {
+async function compare(question: ClassWeightsQuestion, logShares: readonly number[]) {
   const { among, labelOf, groups, features, width, seed, threads, signal, labels } = question
   const classes = labels.length
   const sample = sampleOf(among, labelOf, groups, Math.min(mostPictures, Math.floor(mostAnswers / classes)), seed)

@@ -73,7 +73,7 @@ export async function chooseFit(question: FitQuestion): Promise<{ fit: Fit; choi
     return judged[fit].right >= judged.crop.right && meanDifference(gain, sample, { seed }).low > 0
   })
   const total = (fit: Fit) => judged[fit].losses.reduce((sum, loss) => sum + loss, 0)
-  const fit: Fit = better.sort((a, b) => total(a) - total(b))[0] ?? 'crop'
+  const fit: Fit = better.toSorted((a, b) => total(a) - total(b)).at(0) ?? 'crop'
   const right = (of: Fit) => percent(judged[of].right, 0)
   const lost = percent(lostByCrop(sample.rows.map(row => rows[row]!)), 0)
   const measured = `measured on ${count(sample.rows.length)} training and validation pictures, each by a head that had not seen it`

@@ -1,26 +1,23 @@
 /**
  * From labelled pictures to an honest, deployable classifier:
- * features of every picture → split → head on the features → fine-tune the whole network → keep the better on validation →
- * calibrate → one ONNX file → test it, once.
+ * features of every picture → what belongs together → split → choices on training and validation pictures → head on the features →
+ * fine-tune the whole network → keep the better on validation → calibrate → one ONNX file → test it, once → look back at the labels.
  */
-import { readFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
-import { type PreparedPictures, preparePictures } from '../../data/features.ts'
+import type { Facts } from '../../data/facts.ts'
+import { openFeatureNetwork, type PreparedPictures, preparePictures } from '../../data/features.ts'
 import { splitDataset } from '../../data/split.ts'
 import type { Weights } from '../../engine/index.ts'
-import { calibrate, percent, renderReport, reportJson, score } from '../../evaluate/index.ts'
-import { Failure } from '../../failure.ts'
+import { percent, score } from '../../evaluate/index.ts'
+import { points } from '../../evaluate/verdicts.ts'
 import { decodePicture } from '../../images/decode.ts'
-import { encodePng, thumbnail } from '../../images/encode.ts'
-import { composeArtefact, openArtefact, readArtefact, recordGolden } from '../../models/artefact.ts'
+import type { Classifier } from '../../models/artefact.ts'
 import { type Backbone, backbone as backboneById } from '../../models/catalogue.ts'
-import { fitLogisticRegression, type LogisticRegression } from '../../models/logistic-regression.ts'
 import type {
-  ArtefactMetadata,
   DatasetReference,
   Device,
-  Evaluation,
+  Fit,
   Manifest,
   ModelVersion,
   RecipeEvent,
@@ -30,7 +27,17 @@ import type {
   TrainResult,
 } from '../../sdk/index.ts'
 import { writeFileAtomic } from '../../storage/disk.ts'
-import { type FineTuned, type FineTuneSettings, fineTune, headBias, headWeight, interrupted, logitsOf } from '../finetune.ts'
+import { lookBack } from '../afterwards.ts'
+import { makeArtefact, weightsOf } from '../artefact.ts'
+import { chooseAugmentation } from '../choices/augmentation.ts'
+import { chooseClassWeights } from '../choices/class-weights.ts'
+import { type Choice, rowsOf } from '../choices/evidence.ts'
+import { chooseFit } from '../choices/fit.ts'
+import { type Belonging, findBelonging } from '../copies.ts'
+import { type Decisions, openDecisions } from '../decisions.ts'
+import { type FineTuned, type FineTuneSettings, fineTune, interrupted } from '../finetune.ts'
+import { fitHead, type Head, withoutShares } from '../head.ts'
+import { writeReport } from '../report.ts'
 
 // ── settings ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -47,6 +54,10 @@ export const Settings = z.strictObject({
   epochs: z.int().min(0).max(1000).nullable(),
   /** Wall-clock limit for the whole training, import included. */
   budgetSeconds: z.number().positive().nullable(),
+  /** Pictures whose paths give this pattern the same text belong together. */
+  groupBy: z.string().nullable().default(null),
+  /** Whether every class weighs alike; auto: where it pays. */
+  classWeights: z.enum(['auto', 'none', 'balanced']).default('auto'),
   seed: z.int().min(0),
   threads: z.int().positive(),
 })
@@ -64,8 +75,8 @@ const fineTuneSettings: Omit<FineTuneSettings, 'seed' | 'batchSize'> = {
   checkpointSeconds: 15,
 }
 export const batchSize = 16
-const goldenPictures = 8
-const goldenSide = 256
+/** Of the labels that look wrong; all of them are in mislabels.json. */
+const mislabelsInResult = 100
 
 /** About 350 optimiser steps, but every picture at least three times and at most twenty. */
 export const defaultEpochs = (trainPictures: number): number => Math.min(Math.max(Math.round((350 * batchSize) / trainPictures), 3), 20)
@@ -85,6 +96,8 @@ export interface Context {
   device: Device
   dataset: DatasetReference
   manifest: Manifest
+  /** What is known of each picture by looking at it; filled where something is missing. */
+  facts: Facts
   /** Seconds already spent on the import, for the budget and the total. */
   secondsBefore: number
   forecastSeconds: number
@@ -103,100 +116,122 @@ export interface Context {
   /** Copies the file into the registry as the next version; asked twice for one run, it answers the same version twice. */
   register(model: { file: string; labels: string[]; accuracy: ModelVersion['accuracy'] }): Promise<ModelVersion>
   say(event: RecipeEvent): void
-  stopRequested(): boolean
+  /** Aborted: it stops at the next step, with all that is needed to go on. */
+  signal: AbortSignal
 }
 
+/** What is known from the beginning, for every part. */
+interface Work extends Context {
+  base: Backbone
+  /** Of the backbone, before it learns. */
+  weights: Weights
+  classes: readonly string[]
+  labelOf(row: number): number
+  decisions: Decisions
+  /** Seconds since the import began. */
+  elapsed(): number
+}
+
+/** throws interrupted when `signal` is aborted */
 export async function trainImageClassifier(context: Context): Promise<TrainResult> {
-  const { run, settings, manifest, say } = context
+  try {
+    return await steps(context)
+  } catch (error) {
+    throw context.signal.aborted && error === context.signal.reason ? interrupted(context.run) : error
+  }
+}
+
+async function steps(context: Context): Promise<TrainResult> {
+  const { run, settings, manifest, say, dataset } = context
   const began = performance.now()
-  const elapsed = () => context.secondsBefore + (performance.now() - began) / 1000
   const base = backboneById(settings.backbone)
-  const weights = context.from
-    ? await weightsOf(context.from, base)
-    : await base.loadWeights(settings.weights ? { file: settings.weights } : {})
-  const { classes } = manifest
-  const labelOf = (row: number) => classes.indexOf(manifest.rows[row]!.labels[0]!)
-  const truth = (rows: readonly number[]) => Int32Array.from(rows, labelOf)
+  const work: Work = {
+    ...context,
+    base,
+    weights: context.from
+      ? await weightsOf(context.from, base)
+      : await base.loadWeights(settings.weights ? { file: settings.weights } : {}),
+    classes: manifest.classes,
+    labelOf: row => manifest.classes.indexOf(manifest.rows[row]!.labels[0]!),
+    decisions: await openDecisions(run.directory),
+    elapsed: () => context.secondsBefore + (performance.now() - began) / 1000,
+  }
 
   say({ kind: 'stage', title: 'Looking at every picture once' })
-  const pictures = await preparePictures({
-    folder: context.featuresFolder,
-    dataset: context.dataset.digest,
-    rows: manifest.rows,
-    blob: context.blob,
-    backbone: base,
-    weights,
-    side: settings.imageSize,
-    threads: settings.threads,
-    onProgress: (done, total) => say({ kind: 'progress', label: 'features', done, total, unit: 'pictures' }),
-    stopRequested: context.stopRequested,
-  })
+  let pictures = await prepare(work, 'crop')
   try {
-    if (context.stopRequested()) throw interrupted(run)
+    const belonging = await findTogether(work, pictures)
     const split = splitDataset(manifest, {
       seed: settings.seed,
-      dataset: context.dataset.digest,
+      dataset: dataset.digest,
+      groups: belonging.groups,
       ...(context.earlier !== undefined && { earlier: context.earlier }),
     })
     await writeFileAtomic(join(run.directory, 'split.json'), JSON.stringify(split))
 
-    say({ kind: 'stage', title: 'Fitting a head on the untouched network' })
-    const head = await fitHead(pictures, split, truth, classes.length, settings.threads)
-    await run.logMetrics(0, { 'head/validation_accuracy': head.validationAccuracy })
-    say({
-      kind: 'note',
-      text: `First number after ${elapsed().toFixed(0)} s: ${percent(head.validationAccuracy)} on ${split.validation.length} validation pictures (the test pictures stay closed until the end).`,
-    })
+    const { fit, choice: fitChoice } = await askForFit(work, pictures, split, belonging)
+    if (fit !== 'crop') {
+      pictures.close()
+      pictures = await prepare(work, fit)
+    }
 
-    const tuned = settings.epochs === 0 ? null : await fineTuneNetwork(context, base, weights, head, pictures, split, labelOf, elapsed)
-    const chosen = tuned && isBetter(tuned, head, split.validation.length) ? 'finetune' : 'head'
+    say({ kind: 'stage', title: 'Fitting a head on the untouched network' })
+    const { head, logShares, choices, augmentation } = await stageA(work, pictures, split, belonging)
+    const tuned = settings.epochs === 0 ? null : await fineTuneNetwork(work, head, logShares, augmentation, pictures, split)
+    const chosen = tuned && isBetter(tuned, head) ? 'finetune' : 'head'
+    const winner = chosen === 'finetune' ? tuned! : { weights: work.weights, head }
 
     say({ kind: 'stage', title: 'Testing, once, on pictures it has never seen' })
-    const winner = chosen === 'finetune' ? tuned! : { weights, head }
-    const { classifier, file, calibration } = await makeArtefact(context, base, winner, pictures, split, truth)
-    const probabilities: Float32Array[] = []
-    try {
-      for (const [i, row] of split.test.entries()) {
-        const picture = await decodePicture(await context.blob(manifest.rows[row]!.content), { formats: 'local' })
-        probabilities.push(...(await classifier.classify([picture])))
-        say({ kind: 'progress', label: 'test', done: i + 1, total: split.test.length, unit: 'pictures' })
-      }
-    } finally {
-      await classifier.close()
-    }
+    const artefact = await makeArtefact({ ...work, backbone: base, winner, fit, pictures, split })
+    const probabilities = await answers(work, artefact.classifier, split.test)
     const test = score({
-      labels: classes,
-      truth: truth(split.test),
+      labels: manifest.classes,
+      truth: Int32Array.from(split.test, work.labelOf),
       probabilities,
-      trainTruth: truth(split.train),
-      linearProbeProbabilities: head.probabilities(featureRows(pictures, split.test)),
+      trainTruth: Int32Array.from(split.train, work.labelOf),
+      linearProbeProbabilities: head.probabilities(rowsOf(pictures.features, pictures.width, split.test)),
       paths: split.test.map(row => manifest.rows[row]!.path),
-      calibration,
+      groups: split.test.map(row => belonging.nameOf[row]!),
+      origins: split.test.map(row => manifest.rows[row]!),
+      calibration: artefact.calibration,
     })
 
+    say({ kind: 'stage', title: 'Looking back at the labels' })
+    const { mislabels, ...besides } = await lookBack({
+      ...work,
+      pictures,
+      labels: Int32Array.from(manifest.rows.keys(), work.labelOf),
+      groups: belonging.groups,
+      seed: settings.seed,
+      threads: settings.threads,
+    })
+    await writeFileAtomic(join(run.directory, 'mislabels.json'), JSON.stringify(mislabels))
+
     const { n, accuracy, low, high } = test
-    const model = await context.register({ file, labels: classes, accuracy: { n, accuracy, low, high } })
+    const model = await context.register({ file: artefact.file, labels: manifest.classes, accuracy: { n, accuracy, low, high } })
     const result: TrainResult = {
       run: run.run.run,
       ...(tuned?.resumedFrom && { resumedFrom: { step: tuned.resumedFrom } }),
       model: { name: model.name, version: model.version, path: model.path, labels: model.labels },
       dataset: {
-        ...context.dataset,
+        ...dataset,
         images: manifest.rows.length,
-        classes: classes.length,
+        classes: manifest.classes.length,
         unreadable: manifest.unreadable.map(({ path, reason }) => ({ path, reason })),
         exactDuplicates: manifest.exactDuplicates,
         split: { train: split.train.length, validation: split.validation.length, test: split.test.length },
       },
-      test,
+      test: { ...test, ...besides },
+      mislabels: { ...mislabels, listed: mislabels.listed.slice(0, mislabelsInResult) },
+      choices: [...(fitChoice ? [fitChoice] : []), ...choices, ...(tuned ? [headOrFineTune(tuned, head, chosen, logShares !== null)] : [])],
       chosen,
       validation: { head: head.validationAccuracy, finetune: tuned?.validationAccuracy ?? null },
       device: context.device,
-      seconds: Math.round(elapsed() * 10) / 10,
+      seconds: Math.round(work.elapsed() * 10) / 10,
       forecastSeconds: context.forecastSeconds,
       report: join(run.directory, 'report.html'),
     }
-    await writeReport(context, result, test, split, tuned, calibration)
+    await writeReport({ ...work, result, split, tuned, augmentation: tuned && augmentation, pictures, calibration: artefact.calibration })
     await run.logMetrics(tuned?.steps ?? 0, {
       'test/accuracy': accuracy,
       'test/linear_probe': test.linearProbe!,
@@ -216,48 +251,185 @@ export async function trainImageClassifier(context: Context): Promise<TrainResul
   }
 }
 
-/** Stage A: logistic regression on the untouched network's features; also the baseline that fine-tuning has to beat. */
-function fitHead(
-  pictures: PreparedPictures,
-  split: Split,
-  truth: (rows: readonly number[]) => Int32Array,
-  classes: number,
-  threads: number,
-): Promise<LogisticRegression> {
-  const side = (rows: readonly number[]) => ({ features: featureRows(pictures, rows), labels: truth(rows) })
-  return fitLogisticRegression({ train: side(split.train), validation: side(split.validation), width: pictures.width, classes, threads })
+// ── features and what belongs together ──────────────────────────────────────────────────────────────────────────────────────
+
+async function prepare(work: Work, fit: Fit): Promise<PreparedPictures> {
+  const { settings, dataset, manifest, base, say, signal } = work
+  const pictures = await preparePictures({
+    folder: work.featuresFolder,
+    dataset: dataset.digest,
+    rows: manifest.rows,
+    blob: work.blob,
+    backbone: base,
+    weights: work.weights,
+    side: settings.imageSize,
+    fit,
+    threads: settings.threads,
+    onProgress: (done, total) => say({ kind: 'progress', label: 'features', done, total, unit: 'pictures' }),
+    stopRequested: () => signal.aborted,
+  })
+  if (!signal.aborted) return pictures
+  pictures.close()
+  throw interrupted(work.run)
 }
 
-/** Stage B: everything learns, gently below, faster above. */
-async function fineTuneNetwork(
-  { run, settings, say, stopRequested }: Context,
-  backbone: Backbone,
-  weights: Weights,
-  head: LogisticRegression,
+async function findTogether(work: Work, pictures: PreparedPictures): Promise<Belonging> {
+  const { settings, dataset, manifest, facts, blob, say, run, signal } = work
+  const belonging = await findBelonging({
+    manifest,
+    dataset: dataset.digest,
+    groupBy: settings.groupBy,
+    facts,
+    features: { values: pictures.features, width: pictures.width },
+    blob,
+    file: join(run.directory, 'copies.json'),
+    seed: settings.seed,
+    signal,
+    onProgress: (done, total, what) => say({ kind: 'progress', label: what, done, total, unit: 'pictures' }),
+  })
+  if (belonging.sentence) say({ kind: 'note', text: belonging.sentence })
+  return belonging
+}
+
+// ── choices ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Made after the split, so that no test picture has a say, with the features of the sample in all three fits. */
+async function askForFit(
+  work: Work,
   pictures: PreparedPictures,
   split: Split,
-  labelOf: (row: number) => number,
-  elapsed: () => number,
+  { groups }: Belonging,
+): Promise<{ fit: Fit; choice: Choice | null }> {
+  const { base, weights, settings, manifest, labelOf, blob, say, signal, decisions } = work
+  const decided = await decisions.once('fit', async () => {
+    const network = await openFeatureNetwork({ backbone: base, weights, side: settings.imageSize, threads: settings.threads })
+    try {
+      return await chooseFit({
+        rows: manifest.rows,
+        among: [...split.train, ...split.validation],
+        labelOf,
+        classes: manifest.classes.length,
+        groups,
+        cropped: pictures.features,
+        network,
+        side: settings.imageSize,
+        blob,
+        seed: settings.seed,
+        threads: settings.threads,
+        signal,
+        onProgress: (done, total) => say({ kind: 'progress', label: 'crop or not', done, total, unit: 'pictures' }),
+      })
+    } finally {
+      await network.close()
+    }
+  })
+  if (decided) say({ kind: 'note', text: decided.choice.sentence })
+  return decided ?? { fit: 'crop', choice: null }
+}
+
+/** The head, whether classes weigh alike, and which alterations of training pictures are safe. */
+async function stageA(work: Work, pictures: PreparedPictures, split: Split, { groups }: Belonging) {
+  const { settings, classes, labelOf, base, weights, decisions, say, signal, run } = work
+  const { seed, threads } = settings
+  const plain = await fitHead(pictures, split, labelOf, classes.length, threads)
+  const weighed = await decisions.once('class weights', () =>
+    chooseClassWeights({
+      asked: settings.classWeights,
+      labels: classes,
+      among: [...split.train, ...split.validation],
+      train: split.train,
+      labelOf,
+      groups,
+      features: pictures.features,
+      width: pictures.width,
+      seed,
+      threads,
+      signal,
+    }),
+  )
+  const logShares = weighed.logShares && Float64Array.from(weighed.logShares)
+  const validation = { features: rowsOf(pictures.features, pictures.width, split.validation), labels: split.validation.map(labelOf) }
+  const head = logShares ? withoutShares(plain, logShares, validation) : plain
+  await run.logMetrics(0, { 'head/validation_accuracy': head.validationAccuracy })
+  say({
+    kind: 'note',
+    text: `First number after ${work.elapsed().toFixed(0)} s: ${percent(head.validationAccuracy)} on ${split.validation.length} validation pictures (the test pictures stay closed until the end).`,
+  })
+  if (weighed.choice) say({ kind: 'note', text: weighed.choice.sentence })
+
+  if (settings.epochs === 0)
+    return { head, logShares, augmentation: fineTuneSettings.augmentation, choices: weighed.choice ? [weighed.choice] : [] }
+  const safe = await decisions.once('augmentation', async () => {
+    const network = await openFeatureNetwork({ backbone: base, weights, side: settings.imageSize, threads })
+    try {
+      return await chooseAugmentation({
+        augmentation: fineTuneSettings.augmentation,
+        pictures,
+        network,
+        head: plain,
+        labels: classes,
+        labelOf,
+        validation: split.validation,
+        train: split.train,
+        seed,
+        signal,
+      })
+    } finally {
+      await network.close()
+    }
+  })
+  for (const choice of safe.choices) if (choice.chosen === 'off') say({ kind: 'note', text: choice.sentence })
+  return { head, logShares, augmentation: safe.augmentation, choices: [...(weighed.choice ? [weighed.choice] : []), ...safe.choices] }
+}
+
+/** On an equal score the simpler one stays. */
+const isBetter = (tuned: FineTuned, head: Head) => tuned.validationScore > head.validationScore + 1e-9
+
+function headOrFineTune(tuned: FineTuned, head: Head, chosen: 'head' | 'finetune', balanced: boolean): Choice {
+  const by = balanced ? 'balanced accuracy' : 'right'
+  const compared = `head on the untouched network ${percent(head.validationScore)}, fine-tuned ${percent(tuned.validationScore)} ${by} on validation (${points(tuned.validationScore - head.validationScore)})`
+  return {
+    what: 'head or fine-tune',
+    chosen,
+    sentence:
+      chosen === 'finetune'
+        ? `The fine-tuned network is the model: ${compared}.`
+        : `The head alone is the model, because fine-tuning did not help: ${compared}.`,
+  }
+}
+
+// ── stage B ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Everything learns, gently below, faster above. */
+async function fineTuneNetwork(
+  work: Work,
+  head: Head,
+  logShares: Float64Array | null,
+  augmentation: FineTuneSettings['augmentation'],
+  pictures: PreparedPictures,
+  split: Split,
 ): Promise<FineTuned> {
+  const { run, settings, say, signal, base, weights, labelOf, elapsed } = work
   say({ kind: 'stage', title: 'Fine-tuning the whole network' })
   const { budgetSeconds } = settings
   const reserve = 6 + split.test.length * 0.01 // for calibration, the test and the report
   const withinBudget = (secondsPerEpoch: number) =>
     Math.min(Math.max(Math.floor((budgetSeconds! - elapsed() - reserve) / (secondsPerEpoch * 1.1)), 1), 50)
   const tuned = await fineTune({
-    backbone,
+    backbone: base,
     weights,
     head,
     classes: head.bias.length,
     pictures,
     labelOf,
+    logShares,
     train: split.train,
     validation: split.validation,
-    settings: { ...fineTuneSettings, seed: settings.seed, batchSize },
+    settings: { ...fineTuneSettings, augmentation, seed: settings.seed, batchSize },
     threads: settings.threads,
     epochs: settings.epochs ?? (budgetSeconds ? withinBudget : defaultEpochs(split.train.length)),
     run,
-    stopRequested,
+    stopRequested: () => signal.aborted,
     onProgress: ({ step, steps, epoch, epochs, loss, accuracy }) =>
       say({
         kind: 'progress',
@@ -275,105 +447,20 @@ async function fineTuneNetwork(
   return tuned
 }
 
-/** On equal accuracy the simpler one stays. */
-const isBetter = (tuned: FineTuned, head: LogisticRegression, n: number) =>
-  Math.round(tuned.validationAccuracy * n) > Math.round(head.validationAccuracy * n)
+// ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-// ── the file ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-async function makeArtefact(
-  context: Context,
-  backbone: Backbone,
-  winner: { weights: Weights; head: { weight: Float32Array; bias: Float32Array } },
-  pictures: PreparedPictures,
-  split: Split,
-  truth: (rows: readonly number[]) => Int32Array,
-) {
-  const { settings, manifest, run } = context
-  const classes = manifest.classes.length
-  const complete: Weights = new Map([...winner.weights, [headWeight, winner.head.weight], [headBias, winner.head.bias]])
-  const logits = await logitsOf({ backbone, classes, pictures, threads: settings.threads }, complete, split.validation)
-  const calibration = calibrate(logits, truth(split.validation), classes)
-  const metadata: Omit<ArtefactMetadata, 'golden' | 'modelSizeTensor' | 'schema'> = {
-    labels: manifest.classes,
-    temperature: calibration.temperature,
-    threshold: calibration.threshold,
-    backbone: backbone.id,
-    imageSize: settings.imageSize,
-    lineage: {
-      run: run.run.run,
-      dataset: context.dataset,
-      parent: settings.from && basename(settings.from), // of a path, not where on this machine it lies
-      plinth: context.version,
-      commit: context.commit,
-      created: new Date().toISOString(),
-    },
-    licence: backbone.licence,
+/** Through the very file that is deployed. */
+async function answers({ manifest, blob, say, signal }: Work, classifier: Classifier, rows: readonly number[]): Promise<Float32Array[]> {
+  const probabilities: Float32Array[] = []
+  try {
+    for (const [i, row] of rows.entries()) {
+      signal.throwIfAborted()
+      const picture = await decodePicture(await blob(manifest.rows[row]!.content), { formats: 'local' })
+      probabilities.push(...(await classifier.classify([picture])))
+      say({ kind: 'progress', label: 'test', done: i + 1, total: rows.length, unit: 'pictures' })
+    }
+  } finally {
+    await classifier.close()
   }
-  const bytes = composeArtefact({ backbone, weights: winner.weights, head: winner.head, metadata })
-  const golden = await Promise.all(
-    split.validation.slice(0, goldenPictures).map(async row => {
-      const small = await thumbnail(await context.blob(manifest.rows[row]!.content), goldenSide)
-      return encodePng(await decodePicture(small, { formats: 'local' }))
-    }),
-  )
-  const finished = await recordGolden(bytes, golden, png => decodePicture(png, { formats: 'upload' }))
-  const file = join(run.directory, 'model.onnx')
-  await writeFileAtomic(file, finished)
-  return { file, calibration, classifier: await openArtefact(finished, { threads: settings.threads }) }
-}
-
-/** A backbone's weights out of an earlier model of ours. */
-async function weightsOf(file: string, backbone: Backbone): Promise<Weights> {
-  const { model, metadata } = readArtefact(await readFile(file))
-  if (metadata.backbone !== backbone.id)
-    throw new Failure('usage', { problem: `${file} was made with ${metadata.backbone}, not ${backbone.id}`, command: 'train' })
-  return new Map(
-    model.graph.initializers.flatMap(tensor => (tensor.data instanceof Float32Array ? [[tensor.name, tensor.data] as const] : [])),
-  )
-}
-
-// ── the report ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-async function writeReport(
-  { run, manifest, blob, plan, settings }: Context,
-  result: TrainResult,
-  evaluation: Evaluation,
-  split: Split,
-  tuned: FineTuned | null,
-  calibration: { threshold: number; notes: string[] },
-): Promise<void> {
-  const contentOf = new Map(manifest.rows.map(row => [row.path, row.content]))
-  const examples = manifest.classes.flatMap(label => {
-    const row = split.train.find(index => manifest.rows[index]!.labels[0] === label)
-    return row === undefined ? [] : [{ path: manifest.rows[row]!.path, label }]
-  })
-  const page = await renderReport({
-    title: result.model.name,
-    result,
-    evaluation,
-    classes: manifest.classes,
-    notes: [...split.notes, ...calibration.notes],
-    plan,
-    pictures: async path => {
-      const content = contentOf.get(path)
-      if (!content) return null
-      return `data:image/webp;base64,${Buffer.from(await thumbnail(await blob(content), 240)).toString('base64')}`
-    },
-    examples: examples.slice(0, 24),
-    history: tuned?.history ?? [],
-    conflicts: manifest.conflicts,
-    threshold: calibration.threshold,
-    reproduce: [
-      `plinth train ${result.dataset.name}@${result.dataset.version} --name ${settings.name} --seed ${settings.seed} --image-size ${settings.imageSize} --epochs ${tuned?.epochs ?? 0} --backbone ${settings.backbone} --threads ${settings.threads}${settings.from ? ` --from ${settings.from}` : ''}${settings.weights ? ` --weights ${settings.weights}` : ''}`,
-    ],
-  })
-  await writeFileAtomic(result.report, page)
-  await writeFileAtomic(join(run.directory, 'evaluation.json'), reportJson(evaluation))
-}
-
-function featureRows({ features, width }: PreparedPictures, rows: readonly number[]): Float32Array {
-  const out = new Float32Array(rows.length * width)
-  for (const [i, row] of rows.entries()) out.set(features.subarray(row * width, (row + 1) * width), i * width)
-  return out
+  return probabilities
 }

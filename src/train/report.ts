@@ -1,0 +1,72 @@
+/** The report of a training: what the page is given, and what lies beside it. */
+import { join } from 'node:path'
+import type { PreparedPictures } from '../data/features.ts'
+import { renderReport, reportJson } from '../evaluate/index.ts'
+import { thumbnail } from '../images/encode.ts'
+import type { Manifest, RunReporter, Split, TrainResult } from '../sdk/index.ts'
+import { writeFileAtomic } from '../storage/disk.ts'
+import type { Augmentation } from './augment.ts'
+import type { FineTuned } from './finetune.ts'
+import type { Settings } from './recipes/image-classification.ts'
+
+export interface ReportTask {
+  run: RunReporter
+  settings: Settings
+  manifest: Manifest
+  plan: readonly string[]
+  blob(content: string): Promise<Uint8Array>
+  result: TrainResult
+  split: Split
+  tuned: FineTuned | null
+  /** How training pictures were altered; null where nothing was trained on them. */
+  augmentation: Augmentation | null
+  pictures: PreparedPictures
+  calibration: { threshold: number; notes: string[] }
+}
+
+export async function writeReport(task: ReportTask): Promise<void> {
+  const { run, manifest, plan, result, split, tuned, calibration } = task
+  const examples = manifest.classes.flatMap(label => {
+    const row = split.train.find(index => manifest.rows[index]!.labels[0] === label)
+    return row === undefined ? [] : [{ path: manifest.rows[row]!.path, label }]
+  })
+  const contentOf = new Map(manifest.rows.map(row => [row.path, row.content]))
+  const page = await renderReport({
+    title: result.model.name,
+    result,
+    evaluation: result.test,
+    classes: manifest.classes,
+    notes: [...split.notes, ...calibration.notes],
+    plan,
+    pictures: async path => {
+      const content = contentOf.get(path)
+      if (!content) return null
+      return `data:image/webp;base64,${Buffer.from(await thumbnail(await task.blob(content), 240)).toString('base64')}`
+    },
+    examples: examples.slice(0, 24),
+    history: tuned?.history ?? [],
+    conflicts: manifest.conflicts,
+    threshold: calibration.threshold,
+    reproduce: [commandOf(task)],
+  })
+  await writeFileAtomic(result.report, page)
+  await writeFileAtomic(join(run.directory, 'evaluation.json'), reportJson(result.test))
+}
+
+/** The command that makes the same model again. */
+function commandOf({ settings, result: { dataset }, tuned }: ReportTask): string {
+  const words: [string, string | number | null][] = [
+    ['name', settings.name],
+    ['seed', settings.seed],
+    ['image-size', settings.imageSize],
+    ['epochs', tuned?.epochs ?? 0],
+    ['backbone', settings.backbone],
+    ['threads', settings.threads],
+    ['group-by', settings.groupBy && `'${settings.groupBy.replaceAll("'", "'\\''")}'`],
+    ['class-weights', settings.classWeights === 'auto' ? null : settings.classWeights],
+    ['from', settings.from],
+    ['weights', settings.weights],
+  ]
+  const options = words.filter(([, value]) => value !== null).map(([name, value]) => `--${name} ${value}`)
+  return `plinth train ${dataset.name}@${dataset.version} ${options.join(' ')}`
+}
