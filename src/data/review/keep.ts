@@ -15,7 +15,6 @@ const preferences: readonly { why: string; of(picture: ReviewPicture): number }[
     why: 'the one whose name is not that of a copy',
     of: ({ path }) => -Number(/copy|kopie|copie|duplicate|\(\d+\)|[ _-]edit/i.test(nameOf(path))),
   },
-  { why: 'the one with the shortest name', of: ({ path }) => -nameOf(path).length },
 ]
 
 /** The place of the one to keep, and why in words. The same pictures give the same answer in any order of the files. */
