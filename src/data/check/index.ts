@@ -53,11 +53,19 @@ export async function checkPictures(task: CheckTask): Promise<Checked> {
     onProgress: (done, total, what) => task.onProgress?.(what, done, total),
   })
   const groups = groupsOf(copies)
+  const named = [...Map.groupBy(rows.keys(), row => rows[row]!.group).entries()].flatMap(([group, members]) =>
+    group === null ? [] : [members],
+  )
   const { notes, ...quality } = judgeQuality(rows, facts)
-  const shortcuts = findShortcuts({ rows, facts, classes: manifest.classes, groups, seed: task.seed })
+  const shortcuts = findShortcuts({ rows, facts, classes: manifest.classes, groups: [...groups, ...named], seed: task.seed })
   const mislabels =
     (features &&
-      (await task.findMislabels?.({ features: features.values, width: features.width, labels: labelNumbers(manifest), groups }))) ??
+      (await task.findMislabels?.({
+        features: features.values,
+        width: features.width,
+        labels: labelNumbers(manifest),
+        groups: [...groups, ...named],
+      }))) ??
     null
   const paths = (group: readonly number[]) => group.map(row => rows[row]!.path)
   const check: DataCheck = {

@@ -70,7 +70,7 @@ export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; notes: s
   for (const each of probed) {
     if (!isQuantity(each.property)) continue
     const told = toldClasses(each)
-    if (told.length === 0 || (each.property.name === 'pixels' && found.some(({ property }) => /size|aspect/.test(property)))) continue
+    if (told.length === 0 || explained(each.property, found)) continue
     found.push({
       property: each.property.name,
       accuracy: score([each]).accuracy,
@@ -97,6 +97,12 @@ const clearly = ({ accuracy, error }: { accuracy: number; error: number }, chanc
 
 const baseline = (accuracy: number, chance: number) =>
   `No shortcut stands out. For comparison: size, file and light alone, without looking at what is shown, guess the class of ${share(accuracy)} of the pictures, each class counted alike (chance: ${share(chance)}).`
+
+/** A size has a number of pixels, and a format its way of packing: nothing new is said by the second. */
+const explained = ({ name }: Property, found: readonly Shortcut[]) =>
+  found.some(
+    ({ property }) => (name === 'pixels' && /size|aspect/.test(property)) || (name === 'bytes per pixel' && /format/.test(property)),
+  )
 
 // ── witnesses ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
