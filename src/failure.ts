@@ -244,6 +244,7 @@ export const failures = {
     'The pattern {pattern} was still searching after {seconds} s.',
     'Write it without repeated parts inside repeated parts, such as (a+)+.',
   ],
+  report_in_the_way: [409, '{path} exists and is no report of Plinth.', 'Choose another file for --report, or move that one away.'],
   sample_unknown: [404, 'There is no sample called {name}.', 'Choose one of: {names}.'],
   sample_folder_taken: [409, '{path} holds something else already ({file}).', 'Choose a folder that is new or empty.'],
   // ── review ──

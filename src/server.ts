@@ -105,7 +105,7 @@ export interface DataCheckRequest {
   /** Computes features of every picture, too: finds cropped and turned copies and likely mislabels. */
   deep: boolean
   alike: boolean
-  groupBy?: RegExp
+  groupBy?: string
   threads?: number
   seed: number
   signal: AbortSignal
@@ -122,6 +122,7 @@ export async function checkData<T>(
   use: (checked: Checked, pictures: { manifest: Manifest; bytes: PictureFiles['bytes'] }) => Promise<T>,
 ): Promise<T> {
   const { signal, onProgress, seed } = request
+  const pattern = request.groupBy === undefined ? undefined : groupPattern(request.groupBy)
   const threads = request.threads ?? defaultThreads()
   const facts = await openFactsOrForget(join(cachePath(), 'facts'))
   const home = isPath(source) ? null : await openHome()
@@ -135,7 +136,7 @@ export async function checkData<T>(
         facts,
         signal,
         accept: 'anything',
-        ...(request.groupBy && { groupBy: request.groupBy }),
+        ...(pattern && { groupBy: pattern }),
         onProgress: ({ done, total }) => onProgress('reading', done, total),
       }))
     const digest = manifestDigest(manifest)
@@ -563,6 +564,9 @@ export { parseVerdicts } from './data/review/file.ts'
 export { type ReviewKind, reviewKinds } from './data/review/queue.ts'
 export { startReviewServer } from './data/review/server.ts'
 export type { Review } from './data/review/session.ts'
+export { findingsOf } from './data/check/findings.ts'
+export { writeCheckReport } from './data/check/report-file.ts'
+export { checkText } from './data/check/text.ts'
 export { extractSample as writeSample, samples } from './data/samples.ts'
 export { listDatasets } from './data/versions.ts'
 export { renderText, verdicts } from './evaluate/index.ts'

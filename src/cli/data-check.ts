@@ -1,40 +1,59 @@
-import { checkData } from '../server.ts'
+import { basename, resolve } from 'node:path'
+import { checkData, checkText, findingsOf, writeCheckReport } from '../server.ts'
 import { common, defineCommand } from './command.ts'
+import { shellWord } from './text.ts'
 
 export default defineCommand({
   name: 'data check',
   summary: 'find what is wrong with labelled pictures before anything is trained on them',
+  details: `Finds copies (edited ones too), copies across your own train and test folders, one picture under two labels, files that cannot be read, classes that
+are too small, blurred, dark and empty pictures, and shortcuts: a format, size, camera or light that gives the class away. The pictures are only
+read, nothing leaves this machine and nothing is kept but a cache, which makes the second check fast.`,
   arguments: { source: { summary: 'a folder, a zip or a list of pictures, or the name of a dataset' } },
   options: {
     report: { type: 'string', value: 'FILE', summary: 'write one HTML page that shows the pictures side by side' },
-    deep: { type: 'boolean', summary: 'look closer, which takes minutes: cropped and turned copies, likely mislabels' },
+    deep: { type: 'boolean', summary: 'look closer, which takes minutes: cropped and turned copies, likely wrong labels' },
     alike: { type: 'boolean', summary: 'list pictures that are merely alike, too' },
+    'group-by': { type: 'string', value: 'PATTERN', summary: 'pictures in whose path this finds the same text belong together' },
     seed: common.seed,
     threads: common.threads,
   },
   examples: ['plinth data check ./photos', 'plinth data check ./photos --report report.html --deep', 'plinth data check birds@2 --json'],
-  async run({ source, deep, alike, seed, threads }, { progress, result, signal }) {
+  async run({ source, report, deep, alike, groupBy, seed, threads }, context) {
+    const { out, say, progress, result, signal, style } = context
     let phase: { what: string; bar: ReturnType<typeof progress> } | null = null
+    const onProgress = (what: string, done: number, total: number) => {
+      if (phase?.what !== what) {
+        phase?.bar.end()
+        phase = { what, bar: progress(what, total, { unit: 'pictures' }) }
+      }
+      phase.bar.update(done)
+    }
     await checkData(
       source,
-      {
-        deep,
-        alike,
-        seed,
-        ...(threads && { threads }),
-        signal,
-        onProgress(what, done, total) {
-          if (phase?.what !== what) {
-            phase?.bar.end()
-            phase = { what, bar: progress(what, total, { unit: 'pictures' }) }
-          }
-          phase.bar.update(done)
-        },
-      },
-      async ({ check }) => {
+      { deep, alike, seed, signal, onProgress, ...(groupBy !== undefined && { groupBy }), ...(threads && { threads }) },
+      async ({ check }, pictures) => {
         phase?.bar.end()
-        result({ dataset: check })
+        const findings = findingsOf(check, { source: shellWord(source), deep })
+        const next = nextCommand(findings, { source: shellWord(source), report, deep })
+        if (report !== undefined) await writeCheckReport(report, { title: basename(resolve(source)), check, findings, next, ...pictures })
+        out(checkText(check, findings, { width: Math.min(110, process.stdout.columns || 100), style }))
+        if (report !== undefined) say(`\nThe page with the pictures: ${report}`)
+        say(`\nNext: ${next}`)
+        result({ dataset: { ...check, report: report ?? null } })
       },
     )
   },
 })
+
+/** With pictures to look at, the page that shows them; with a test that is none, what it is worth without; else the training. */
+function nextCommand(
+  findings: ReturnType<typeof findingsOf>,
+  { source, report, deep }: { source: string; report: string | undefined; deep: boolean },
+): string {
+  const leaks = findings.some(({ key }) => key === 'across-split')
+  if (leaks && !deep) return `plinth data check ${source} --deep --report report.html`
+  if (report === undefined && findings.some(({ level }) => level !== 'known'))
+    return `plinth data check ${source}${deep ? ' --deep' : ''} --report report.html`
+  return `plinth train ${source}`
+}

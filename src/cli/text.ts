@@ -39,3 +39,6 @@ export function cut(text: string, width: number): string {
   }
   return `${kept}…`
 }
+
+/** As a shell takes it for one word: `'my photos'`. For the commands that are proposed. */
+export const shellWord = (text: string): string => (/^[\w@%+=:,./~-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
