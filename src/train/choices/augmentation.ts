@@ -1,33 +1,36 @@
 /**
  * Which alterations of training pictures are safe here. A mirrored shoe is a shoe, but a mirrored arrow to the left is an arrow to the right, and a
- * network that is shown it under the old label learns to tell nothing apart. So each alteration is tried on pictures that the head gets right: where
- * the altered pictures of a class are mostly taken for one and the same other class, it carries meaning and is switched off. Answers that merely get
- * shaky are no reason: that is what a network becomes robust to by seeing such pictures.
+ * network that is shown it under the old label learns to tell nothing apart. So that is tried: heads that learn from pictures *and* their altered copies
+ * against heads that learn from the pictures alone, both asked about pictures they have not seen. Where the copies do harm beyond luck, the alteration is
+ * switched off. (Where answers to altered pictures go is no evidence alone: an untrained head gets shaky, and with two classes shaky looks like exchanged.)
  */
 import type { FeatureNetwork, PreparedPictures } from '../../data/features.ts'
-import { permutation, randomFrom } from '../../engine/random.ts'
-import { percent, quoted } from '../../evaluate/verdicts.ts'
-import type { LogisticRegression } from '../../models/logistic-regression.ts'
+import { groupedFolds } from '../../data/folds.ts'
+import { usualStrength } from '../../evaluate/out-of-fold.ts'
+import { percent, points, quoted } from '../../evaluate/verdicts.ts'
+import { fitManyHeads } from '../../models/many-heads.ts'
 import { type Alteration, type Augmentation, alter } from '../augment.ts'
-import type { Choice } from './evidence.ts'
+import { type Choice, count, meanDifference, type Sample, sampleOf } from './evidence.ts'
 
-/** Pictures that each alteration is tried on. */
-const mostPictures = 200
-/** Of one class at least so many must move to one other before it is called a pattern, and more than this share of it. */
-const fewestMoved = 3
-const mostOfAClass = 0.5
+/** Pictures that each alteration is tried on: at least, of each class, at most. */
+const sizes = { least: 200, ofAClass: 8, most: 600 }
+/** Classes that are tried; the largest, where there are more. */
+const mostClasses = 75
+const folds = 5
+/** What harm must be at least, in accuracy, besides being beyond luck. */
+const smallestHarm = 0.02
 
 export interface AugmentationQuestion {
   augmentation: Augmentation
   pictures: Pick<PreparedPictures, 'read' | 'side'>
   network: FeatureNetwork
-  head: Pick<LogisticRegression, 'probabilities'>
   labels: readonly string[]
   labelOf(row: number): number
-  validation: readonly number[]
-  /** Taken where validation has too few: an altered picture is one that the head has not seen either. */
-  train: readonly number[]
+  /** Rows of the training and validation sides. */
+  among: readonly number[]
+  groups: readonly (readonly number[])[]
   seed: number
+  threads: number
   signal?: AbortSignal
 }
 
@@ -62,35 +65,9 @@ export interface SafeAugmentation {
 }
 
 export async function chooseAugmentation(question: AugmentationQuestion): Promise<SafeAugmentation> {
-  const { augmentation, pictures, network, head, labels, labelOf, signal } = question
-  const size = 3 * pictures.side * pictures.side
-  const rows = sampled(question)
-  const classes = labels.length
-  const answersTo = async (alteration: (i: number) => Partial<Alteration>) => {
-    const squares = new Uint8Array(rows.length * size)
-    const original = new Uint8Array(size)
-    for (const [i, row] of rows.entries()) {
-      pictures.read(row, original)
-      alter(original, pictures.side, squares, i * size, {
-        flip: false,
-        dx: 0,
-        dy: 0,
-        zoom: 1,
-        brightness: 0,
-        contrast: 1,
-        ...alteration(i),
-      })
-    }
-    signal?.throwIfAborted()
-    const probabilities = head.probabilities(await network.features(squares))
-    return rows.map((_, i) => {
-      const row = probabilities.subarray(i * classes, (i + 1) * classes)
-      return row.indexOf(Math.max(...row))
-    })
-  }
-
-  const before = await answersTo(() => ({}))
-  const right = rows.flatMap((row, i) => (before[i] === labelOf(row) ? [i] : []))
+  const { augmentation, labels } = question
+  const sample = sampled(question)
+  const plain = await featuresOf(question, sample, () => ({}))
   const safe: Augmentation = { ...augmentation }
   const choices: Choice[] = []
   const kept: string[] = []
@@ -98,57 +75,119 @@ export async function chooseAugmentation(question: AugmentationQuestion): Promis
     const limit = Number(augmentation[kind])
     if (limit === 0) continue
     const ways = how(limit)
-    const after = await answersTo(i => ways[i % ways.length]!)
-    const moved = systematicMove(
-      right.map(i => ({ from: before[i]!, to: after[i]! })),
-      classes,
-    )
-    const stay = right.filter(i => after[i] === before[i]).length
-    if (moved === null) {
-      kept.push(`${done} ${percent(stay / Math.max(1, right.length), 0)}`)
+    const altered = await featuresOf(question, sample, i => ways[i % ways.length]!)
+    const { without, with: withCopies, harm, exchanged } = await learnFromBoth(question, sample, plain, altered)
+    const right = `${percent(without, 0)} without such copies, ${percent(withCopies, 0)} with them`
+    if (harm.low <= 0 || harm.mean < smallestHarm) {
+      kept.push(`${name} ${points(-harm.mean)}`)
       continue
     }
     if (kind === 'flip') safe.flip = false
     else safe[kind] = 0
-    const { from, to, count, n } = moved
+    const example =
+      exchanged &&
+      `, and of ${exchanged.n} pictures of ${quoted(labels[exchanged.from]!)} ${exchanged.count} are taken for ${quoted(labels[exchanged.to]!)} when they are ${done}`
     choices.push({
       what: `augmentation: ${name}`,
       chosen: 'off',
-      sentence: `Training pictures are not ${done}: of ${n} pictures of ${quoted(labels[from]!)} that the head gets right, ${count} are taken for ${quoted(labels[to]!)} when they are ${done}. It changes what the picture shows.`,
+      sentence: `Training pictures are not ${done}, because that changes what they show: right on unseen pictures ${right}${example ?? ''}.`,
     })
   }
   if (kept.length > 0)
     choices.push({
       what: 'augmentation',
-      chosen: Object.entries(strongest)
-        .filter(([kind]) => Number(safe[kind as keyof Augmentation]) !== 0)
-        .map(([, { name }]) => name)
+      chosen: (Object.keys(strongest) as (keyof Augmentation)[])
+        .filter(kind => Number(safe[kind]) !== 0)
+        .map(kind => strongest[kind].name)
         .join(', '),
-      sentence: `Training pictures are altered a little each time they are shown. Tried on ${right.length} pictures that the head gets right, no class went over to another; the answer stayed the same: ${kept.join(', ')}.`,
+      sentence: `Training pictures are altered a little each time they are shown. That is safe here: a head that learns from altered copies too answers as well on ${count(sample.rows.length)} unseen pictures, within luck (${kept.join(', ')}).`,
     })
   return { augmentation: safe, choices }
 }
 
-/** Of the class that loses most of its pictures to one other, if that is a pattern. */
-function systematicMove(answers: readonly { from: number; to: number }[], classes: number) {
+/** [rows of the sample, width] */
+async function featuresOf(
+  { pictures, network, signal }: AugmentationQuestion,
+  { rows }: Sample,
+  alteration: (i: number) => Partial<Alteration>,
+) {
+  const { side } = pictures
+  const size = 3 * side * side
+  const original = new Uint8Array(size)
+  const squares = new Uint8Array(rows.length * size)
+  for (const [i, row] of rows.entries()) {
+    pictures.read(row, original)
+    alter(original, side, squares, i * size, { flip: false, dx: 0, dy: 0, zoom: 1, brightness: 0, contrast: 1, ...alteration(i) })
+  }
+  signal?.throwIfAborted()
+  return network.features(squares)
+}
+
+/** Heads by folds on the pictures alone, and on pictures and altered copies; a copy is in its picture's fold, and nobody is asked about copies. */
+async function learnFromBoth(
+  { network, labels, seed, threads, signal }: AugmentationQuestion,
+  sample: Sample,
+  plain: Float32Array,
+  altered: Float32Array,
+) {
+  const n = sample.rows.length
+  const classes = labels.length
+  const fold = groupedFolds({ ...sample, folds, seed })
+  const features = new Float32Array(plain.length + altered.length)
+  features.set(plain)
+  features.set(altered, plain.length)
+  const learning = (copies: boolean) =>
+    Array.from({ length: folds }, (_, held) =>
+      Float32Array.from({ length: 2 * n }, (_, i) => Number(fold[i % n] !== held && (i < n || copies))),
+    )
+  const logits = await fitManyHeads({
+    features,
+    width: network.width,
+    labels: Int32Array.from({ length: 2 * n }, (_, i) => sample.labels[i % n]!),
+    classes,
+    weights: [...learning(false), ...learning(true)],
+    c: usualStrength,
+    iterations: 50, // enough to tell harm from none
+    threads,
+    signal,
+  })
+  /** What the head that has not seen picture i, of the five that begin at `first`, answers to row i + shift. */
+  const answers = (first: number, shift: number) =>
+    Int32Array.from({ length: n }, (_, i) => {
+      const row = logits[first + fold[i]!]!.subarray((i + shift) * classes, (i + shift + 1) * classes)
+      return row.indexOf(Math.max(...row))
+    })
+  const right = (given: Int32Array) => Float64Array.from(given, (answer, i) => Number(answer === sample.labels[i]))
+  const alone = answers(0, 0)
+  const [without, both] = [right(alone), right(answers(folds, 0))]
+  const harm = meanDifference(
+    without.map((share, i) => share - both[i]!),
+    sample,
+    { seed },
+  )
+  const mean = (shares: Float64Array) => shares.reduce((sum, share) => sum + share, 0) / n
+  return { without: mean(without), with: mean(both), harm, exchanged: mostExchanged(alone, answers(0, n), sample.labels) }
+}
+
+/** The class that loses the largest part of its right answers to one other, when altered; null where none loses half. */
+function mostExchanged(before: Int32Array, after: Int32Array, labels: Int32Array) {
   let worst: { from: number; to: number; count: number; n: number } | null = null
-  for (const [from, own] of Map.groupBy(answers, answer => answer.from)) {
-    const counts = new Int32Array(classes)
-    for (const { to } of own) if (to !== from) counts[to]!++
-    const to = counts.indexOf(Math.max(...counts))
-    const found = { from, to, count: counts[to]!, n: own.length }
-    if (found.count < fewestMoved || found.count <= mostOfAClass * found.n) continue
-    if (!worst || found.count / found.n > worst.count / worst.n) worst = found
+  const right = [...labels.keys()].filter(i => before[i] === labels[i])
+  for (const [from, own] of Map.groupBy(right, i => labels[i]!)) {
+    const moved = Map.groupBy(
+      own.filter(i => after[i] !== from),
+      i => after[i]!,
+    )
+    for (const [to, members] of moved)
+      if (2 * members.length > own.length && (!worst || members.length * worst.n > worst.count * own.length))
+        worst = { from, to, count: members.length, n: own.length }
   }
   return worst
 }
 
-/** One of each class in turn, validation first. */
-function sampled({ validation, train, labelOf, seed }: AugmentationQuestion): number[] {
-  const shuffled = [validation, train].flatMap((rows, side) => permutation(rows.length, randomFrom(seed, 5, side)).map(i => rows[i]!))
-  const queues = [...Map.groupBy(shuffled, labelOf).values()]
-  const taken: number[] = []
-  for (let turn = 0; taken.length < mostPictures && queues.some(queue => turn < queue.length); turn++)
-    for (const queue of queues) if (turn < queue.length && taken.length < mostPictures) taken.push(queue[turn]!)
-  return taken
+function sampled({ labels, labelOf, among, groups, seed }: AugmentationQuestion): Sample {
+  const ofClass = [...Map.groupBy(among, labelOf).values()].sort((a, b) => b.length - a.length).slice(0, mostClasses)
+  const each = Math.ceil(Math.min(Math.max(sizes.least, sizes.ofAClass * labels.length), sizes.most) / ofClass.length)
+  const rows = ofClass.flatMap((own, k) => sampleOf(own, labelOf, [], each, seed * 1000 + k).rows)
+  return sampleOf(rows, labelOf, groups, rows.length, seed)
 }

@@ -366,12 +366,12 @@ async function stageA(work: Work, pictures: PreparedPictures, split: Split, { gr
         augmentation: fineTuneSettings.augmentation,
         pictures,
         network,
-        head: plain,
         labels: classes,
         labelOf,
-        validation: split.validation,
-        train: split.train,
+        among: [...split.train, ...split.validation],
+        groups,
         seed,
+        threads,
         signal,
       })
     } finally {
