@@ -128,10 +128,13 @@ function finder(rows: readonly ManifestRow[], verdicts: readonly ReviewVerdict[]
   const there = new Set(rows.map(({ path, pixels }) => JSON.stringify([path, pixels])))
   const exact = new Map<string, ReviewVerdict>()
   const moved = new Map<string, ReviewVerdict>()
-  for (const verdict of standing(verdicts)) {
+  const all = standing(verdicts)
+  const dropped = new Set(all.filter(({ verdict }) => verdict === 'drop').map(({ path, pixels }) => JSON.stringify([path, pixels])))
+  for (const verdict of all) {
     const { path, pixels, from } = verdict
     if (there.has(JSON.stringify([path, pixels]))) exact.set(keyOf(path, pixels, questionOf(verdict)), verdict)
-    else if (verdict.verdict === 'relabel') moved.set(JSON.stringify([pixels, labelKey({ labels: from })]), verdict)
+    else if (verdict.verdict === 'relabel' && !dropped.has(JSON.stringify([path, pixels])))
+      moved.set(JSON.stringify([pixels, labelKey({ labels: from })]), verdict)
   }
   return row => ({
     label: exact.get(keyOf(row.path, row.pixels, 'label')) ?? moved.get(JSON.stringify([row.pixels, labelKey(row)])),

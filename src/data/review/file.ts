@@ -4,20 +4,12 @@ import { Failure } from '../../failure.ts'
 import { type Manifest, ReviewVerdict } from '../../sdk/shapes.ts'
 import { checkLabel } from './labels.ts'
 
-const Label = z.string().transform((typed, context) => {
-  try {
-    return checkLabel(typed)
-  } catch (error) {
-    context.addIssue({ code: 'custom', message: (error as Failure).details['problem'] as string })
-    return z.NEVER
-  }
-})
 /** What else a verdict holds is taken from the dataset where the line leaves it out; lines that `--list --json` or a manifest gave are taken too. */
 const VerdictLine = z
   .strictObject({
     path: z.string(),
     verdict: z.enum(['keep', 'relabel', 'drop']),
-    to: z.union([Label.transform(label => [label]), z.array(Label).min(1)]).optional(),
+    to: z.union([z.string().transform(label => [label]), z.array(z.string()).min(1)]).optional(),
     reason: ReviewVerdict.shape.reason.default('other'),
     pixels: z.string().optional(),
     from: z.array(z.string()).optional(),
@@ -41,7 +33,10 @@ export function parseVerdicts(text: string, { rows }: Pick<Manifest, 'rows'>, no
       if (!row) throw refuse(`the dataset has no picture ${JSON.stringify(data.path.slice(0, 200))}`)
       if (data.pixels !== undefined && data.pixels !== row.pixels) throw refuse('the picture at that path is another one by now')
       const { path, verdict, to, reason, from, at } = data
-      return [{ path, pixels: row.pixels, verdict, from: from ?? row.labels, ...(to && { to }), reason, at: at ?? now.toISOString() }]
+      const labels = to?.map(label => checked(label, refuse))
+      return [
+        { path, pixels: row.pixels, verdict, from: from ?? row.labels, ...(labels && { to: labels }), reason, at: at ?? now.toISOString() },
+      ]
     })
   if (verdicts.length === 0) throw new Failure('verdicts_invalid', { line: 1, problem: 'there is not one verdict in the file' })
   return verdicts
@@ -52,6 +47,16 @@ function jsonOf(text: string, refuse: (problem: string) => Failure): unknown {
     return JSON.parse(text)
   } catch {
     throw refuse('it is not JSON')
+  }
+}
+
+function checked(label: string, refuse: (problem: string) => Failure): string {
+  try {
+    return checkLabel(label)
+  } catch (error) {
+    throw error instanceof Failure
+      ? refuse(`${JSON.stringify(label.slice(0, 60))} is no name for a class: ${error.details['problem']}`)
+      : error
   }
 }
 

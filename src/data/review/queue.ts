@@ -107,7 +107,7 @@ export function reviewQueue({ manifest: { rows }, copies, mislabels, sides }: Re
 }
 
 /**
- * Whether its question has been answered for every picture in it, here or in an earlier version: by pixels, so a moved file counts. An answer
+ * Whether its question has been answered for every picture in it, here or in an earlier version: a label by pixels, so a moved file counts. An answer
  * about other labels than the picture has by now does not. `verdicts`: by pixels.
  */
 export function isJudged({ kind, pictures }: ReviewItem, verdicts: ReadonlyMap<string, readonly ReviewVerdict[]>): boolean {
@@ -115,8 +115,9 @@ export function isJudged({ kind, pictures }: ReviewItem, verdicts: ReadonlyMap<s
     verdicts.get(picture.pixels)?.some(verdict => {
       const same = [verdict.from, verdict.to ?? verdict.from].some(labels => labelKey({ labels }) === labelKey(picture))
       const answers = (verdict.reason === 'copy') === (kind === 'copy')
-      // a picture that was dropped and comes back under another name is asked about again
-      return same && (verdict.verdict === 'drop' ? verdict.path === picture.path : answers)
+      // pixels do not tell which of several copies was meant, or that one more came; nor that what comes back was to be dropped here, too
+      const here = verdict.path === picture.path
+      return same && (verdict.verdict === 'drop' ? here : answers && (here || kind !== 'copy'))
     }),
   )
 }
