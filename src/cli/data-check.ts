@@ -25,7 +25,7 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
     const onProgress = (what: string, done: number, total: number) => {
       if (phase?.what !== what) {
         phase?.bar.end()
-        phase = { what, bar: progress(what, total, { unit: 'pictures' }) }
+        phase = { what, bar: progress(what, total, countsPictures.test(what) ? { unit: 'pictures' } : {}) }
       }
       phase.bar.update(done)
     }
@@ -45,6 +45,8 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
     )
   },
 })
+
+const countsPictures = /reading|looking/
 
 /** With pictures to look at, the page that shows them; with a test that is none, what it is worth without; else the training. */
 function nextCommand(

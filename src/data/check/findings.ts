@@ -19,12 +19,14 @@ export interface Finding {
   level: Level
   /** With its number, without a full stop. */
   title: string
-  /** What it means, in sentences. */
+  /** What it means, in sentences; commands in backticks, as in `next`. */
   meaning: string
   /** What to do now. */
   next: string
   method: MethodName
   evidence: Evidence[]
+  /** Shares to compare, as bars. */
+  bars?: { name: string; share: number }[]
 }
 
 /** Pictures to show together, and what there is to say about them. */
@@ -90,10 +92,17 @@ function acrossSplit({ acrossSplit: across }: DataCheck, { source, deep }: Findi
     meaning: `What has been learned by heart is no test. Numbers measured on this test folder are better than the model is on new pictures.${score}`,
     next:
       given === null && !deep
-        ? `What the accuracy would be without them: plinth data check ${source} --deep. plinth train leaves such pictures out of the test by itself.`
-        : 'Take the copies out of your test folder and measure again. plinth train leaves them out of the test by itself.',
+        ? `What the accuracy would be without them: \`plinth data check ${source} --deep\`. \`plinth train\` leaves such pictures out of the test by itself.`
+        : 'Take the copies out of your test folder and measure again. `plinth train` leaves them out of the test by itself.',
     method: 'across-split',
     evidence: across.groups.map(each),
+    ...(given !== null &&
+      without !== null && {
+        bars: [
+          { name: 'your test folder as it is', share: given },
+          { name: `without the ${counted(leaked, 'copy', 'copies')}`, share: without },
+        ],
+      }),
   }
 }
 
@@ -149,7 +158,7 @@ function mislabels({ mislabels: found }: DataCheck): Finding | null {
     level: 'look',
     title: `About ${some} of ${n.toLocaleString('en-US')} labels look wrong (${Math.floor(estimate.low)} to ${Math.ceil(estimate.high)})`,
     meaning: `A simple model that never saw the picture disagrees with its label, and so do the pictures that look most like it${most.length > 0 ? `; mostly ${most.join(', ')}` : ''}. They are proposals: a good part of such a list is usually right as it is, and unusual.`,
-    next: 'Look through them, the most suspicious first. plinth data import and plinth data review make a new version of what you decide.',
+    next: 'Look through them, the most suspicious first. `plinth data import`, then `plinth data review`, make a new version of what you decide.',
     method: 'mislabels',
     evidence: listed.map(({ path, label, pile, suggestion, neighbours }) => ({
       paths: [path, ...neighbours.map(neighbour => neighbour.path)],
@@ -187,9 +196,13 @@ function unreadable({ unreadable: found }: DataCheck): Finding | null {
   }
 }
 
-function nearCopies({ nearDuplicateGroups, conflicts: found }: DataCheck): Finding | null {
-  const said = new Set(found.flatMap(({ paths }) => paths))
-  const groups = nearDuplicateGroups.filter(group => !group.every(path => said.has(path)))
+/** What is shown under a worse heading is not shown again. */
+const saidBefore = ({ conflicts: found, acrossSplit: across }: DataCheck) =>
+  new Set([...found.flatMap(({ paths }) => paths), ...(across?.groups.flat() ?? [])])
+
+function nearCopies(check: DataCheck): Finding | null {
+  const said = saidBefore(check)
+  const groups = check.nearDuplicateGroups.filter(group => !group.every(path => said.has(path)))
   if (groups.length === 0) return null
   const more = groups.reduce((sum, group) => sum + group.length - 1, 0)
   return {
@@ -204,9 +217,9 @@ function nearCopies({ nearDuplicateGroups, conflicts: found }: DataCheck): Findi
   }
 }
 
-function exactCopies({ exactDuplicates, nearDuplicateGroups, conflicts: found }: DataCheck): Finding | null {
-  const said = new Set([...nearDuplicateGroups.flat(), ...found.flatMap(({ paths }) => paths)])
-  const groups = exactDuplicates.filter(group => !group.every(path => said.has(path)))
+function exactCopies(check: DataCheck): Finding | null {
+  const said = new Set([...check.nearDuplicateGroups.flat(), ...saidBefore(check)])
+  const groups = check.exactDuplicates.filter(group => !group.every(path => said.has(path)))
   if (groups.length === 0) return null
   const more = groups.reduce((sum, group) => sum + group.length - 1, 0)
   return {
@@ -235,7 +248,7 @@ function scenes({ sameSceneGroups: groups }: DataCheck): Finding | null {
     title: `${counted(groups.length, 'scene')} with more than one picture (${counted(pictures, 'picture')})`,
     meaning:
       'Bursts, frames of one clip, several views of one thing. They are worth keeping, but together they are closer to one witness than to many.',
-    next: 'Nothing has to be done: training keeps each on one side. If the guess is wrong, --group-by says how names are meant.',
+    next: 'Nothing has to be done: training keeps each on one side. If the guess is wrong, `--group-by` says how names are meant.',
     method: 'scenes',
     evidence: groups.map(({ paths, evidence }) => ({ paths, show: 'each', caption: evidences[evidence] ?? evidence })),
   }

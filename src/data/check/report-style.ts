@@ -31,10 +31,17 @@ h2 { overflow-wrap: anywhere; }
 .group .side { font-weight: 400; color: var(--quiet); }
 .group .path { margin: 0.1rem 0 0; color: var(--quiet); font-size: 0.75rem; line-height: 1.35; overflow-wrap: anywhere; }
 .group .rest { margin: 0.6rem 0 0; color: var(--quiet); font-size: 0.8rem; }
-.group .near { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 0.4rem; list-style: none; margin: 0.5rem 0 0; padding: 0; }
+.group .near { display: grid; gap: 0.4rem; list-style: none; margin: 0.5rem 0 0; padding: 0; }
 .group .near .picture { margin-bottom: 0.2rem; border-radius: 4px; font-size: 0.65rem; }
 .group .near .path { text-align: center; font-size: 0.68rem; }
-.mislabel { display: grid; grid-template-columns: minmax(0, 1fr); }
+.doubted { display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 0.9rem; }
+.doubted .near { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+.doubted .rest { margin-top: 0; }
+.groups + details { margin-top: 1.1rem; }
+.shares { display: grid; grid-template-columns: max-content minmax(8rem, 22rem); gap: 0.35rem 1rem; margin: 0 0 1rem; font-size: 0.92rem; align-items: center; }
+.shares dt { color: var(--quiet); }
+.shares dd { margin: 0; display: grid; grid-template-columns: 1fr 3.6rem; gap: 0.7rem; align-items: center; font-variant-numeric: tabular-nums; }
+.shares svg { display: block; width: 100%; height: 0.8rem; }
 .list { margin: 0; padding-left: 1.2rem; font-size: 0.9rem; max-width: 46rem; }
 .list li { overflow-wrap: anywhere; margin: 0.2rem 0; }
 .balance { width: 100%; max-width: 46rem; }
@@ -47,6 +54,8 @@ h2 { overflow-wrap: anywhere; }
   .contents a { grid-template-columns: minmax(0, 1fr); }
   .groups.singles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .group { padding: 0.65rem; }
+  .shares { grid-template-columns: minmax(0, 1fr); gap: 0.15rem; }
+  .shares dd { margin-bottom: 0.4rem; }
 }
 @media print {
   .group { break-inside: avoid; border: 1px solid var(--rule); }

@@ -70,14 +70,27 @@ ${methodsSection(findings)}
 
 // ── findings ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function findingSection({ key, level, title, meaning, next, method, evidence }: Finding, pictures: Pictures): Promise<Html> {
+async function findingSection(
+  { key, level, title, meaning, next, method, evidence, bars = [] }: Finding,
+  pictures: Pictures,
+): Promise<Html> {
   return html`<section aria-labelledby="${key}"><p class="level level-${level}">${words[level]}</p>
 <h2 id="${key}">${title}</h2>
-<p>${unbroken(meaning)}</p>
-<p class="todo"><b>What to do.</b> ${unbroken(next)}</p>
+<p>${withCommands(meaning)}</p>
+${bars.length > 0 && barsOf(bars)}
+<p class="todo"><b>What to do.</b> ${withCommands(next)}</p>
 <p class="how"><a href="#how-${method}">How this was found</a></p>
 ${await evidenceOf(evidence, method, pictures)}</section>`
 }
+
+/** `plinth train` between backticks is set as code. */
+const withCommands = (text: string) =>
+  html`${unbroken(text)
+    .split('`')
+    .map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : html`${part}`))}`
+
+const barsOf = (bars: NonNullable<Finding['bars']>) =>
+  html`<dl class="shares">${bars.map(({ name, share }) => html`<dt>${name}</dt><dd><svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="6"/><rect class="fill" width="${(100 * share).toFixed(2)}" height="6"/></svg><span>${percent(share, 1)}</span></dd>`)}</dl>`
 
 async function evidenceOf(evidence: readonly Evidence[], method: MethodName, pictures: Pictures): Promise<Html | null> {
   if (evidence.length === 0) return null
@@ -113,7 +126,7 @@ async function groupOf({ paths, show, caption }: Evidence, pictures: Pictures): 
     const neighbours: Html[] = []
     for (const path of near.slice(0, 5))
       neighbours.push(html`<li>${await pictures.show(path)}<p class="path"><bdi>${pictures.labelOf(path)}</bdi></p></li>`)
-    return html`<li class="group">${said}<div class="together alone">${await pictures.card(first!)}</div>${neighbours.length > 0 && html`<p class="rest">What looks most like it:</p><ul class="near">${neighbours}</ul>`}</li>`
+    return html`<li class="group doubted"><div>${await pictures.card(first!)}</div><div>${said}${neighbours.length > 0 && html`<p class="rest">What looks most like it:</p><ul class="near">${neighbours}</ul>`}</div></li>`
   }
   if (show === 'same') {
     return html`<li class="group">${said}<div class="together alone"><div>${await pictures.show(paths[0]!)}${paths.slice(0, picturesOfGroup).map(path => html`<p class="path"><b><bdi>${pictures.labelOf(path)}</bdi></b> <bdi>${path}</bdi></p>`)}</div></div>${more(paths)}</li>`

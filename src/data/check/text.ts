@@ -14,6 +14,9 @@ const marks: Record<Level, string> = { wrong: '✗', look: '?', known: '·' }
 const colours = { wrong: 'red', look: 'yellow', known: 'dim' } as const
 const examples = 3
 
+/** Backticks are for the page. */
+const plain = (text: string) => visible(text.replaceAll('`', ''))
+
 export function checkText(check: DataCheck, findings: readonly Finding[], { width, style }: TextOptions): string {
   const blocks = findings.map(({ level, title, meaning, next, evidence }) => {
     const head = wrapped(`${marks[level]} ${visible(title)}`, width, 2).map((line, index) =>
@@ -21,8 +24,8 @@ export function checkText(check: DataCheck, findings: readonly Finding[], { widt
     )
     const shown = evidence.slice(0, examples).map(each => `    ${described(each)}`)
     const more = evidence.length > examples ? [`    … and ${(evidence.length - examples).toLocaleString('en-US')} more`] : []
-    const said = level === 'wrong' ? wrapped(`  ${visible(meaning)}`, width, 2) : []
-    const then = level === 'known' ? [] : wrapped(`  → ${visible(next)}`, width, 4)
+    const said = level === 'wrong' ? wrapped(`  ${plain(meaning)}`, width, 2) : []
+    const then = level === 'known' ? [] : wrapped(`  → ${plain(next)}`, width, 4)
     return [...head, ...[...shown, ...more].map(line => style('dim', line)), ...said, ...then].join('\n')
   })
   const [wrong, look] = (['wrong', 'look'] as const).map(level => findings.filter(finding => finding.level === level).length) as [
