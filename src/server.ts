@@ -17,10 +17,12 @@ import { importPictures, manifestDigest } from './data/import.ts'
 import { type Findings, keep, readKept, readRunFindings, readSides } from './data/review/found.ts'
 import type { ReviewKind } from './data/review/queue.ts'
 import { openReview, type Review } from './data/review/session.ts'
+import { refuseTestSet } from './data/test-sets.ts'
 import { resolveDataset, saveDataset } from './data/versions.ts'
 import type { Home } from './db/home.ts'
-import { evaluateModel } from './evaluate/evaluate-model.ts'
+import { askAboutModel, askOnTestSets, askWhichIsBetter } from './evaluate/ask.ts'
 import { findMislabels } from './evaluate/mislabels.ts'
+import { earlierSides } from './evaluate/past.ts'
 import { listPictures, type PredictFilesOptions, predictFiles } from './evaluate/predict-files.ts'
 import { Failure } from './failure.ts'
 import { examine } from './hardware/doctor.ts'
@@ -36,8 +38,6 @@ import {
   type ModelVersion,
   PredictAnswer,
   type RecipeEvent,
-  type Side,
-  Split,
   type TrainResult,
 } from './sdk/index.ts'
 import { type Example, startServer } from './serve/gateway.ts'
@@ -308,6 +308,7 @@ export async function prepareTraining(
   request: TrainingRequest,
   secondsBefore: number,
 ): Promise<{ run: RunWriter; plan: Plan }> {
+  await refuseTestSet(home, reference)
   const on = device(request.threads)
   const from = request.from ? await fromReference(home, request.from) : null
   const settings = Settings.parse({
@@ -407,30 +408,6 @@ async function fromReference(home: Home, reference: string): Promise<string> {
   return registered ? `${model.name}@${model.version}` : model.path
 }
 
-/** On which side each picture was when this model, and those it went on from, were made; null where one of them was not made here. */
-async function earlierSides(home: Home, reference: string): Promise<ReadonlyMap<string, Side> | null> {
-  const sides = new Map<string, Side>()
-  for (let at: string | null = reference; at; ) {
-    const model: ModelVersion | null = await resolveModel(home, at).catch(() => null) // deleted, or never here
-    const record = model?.run && model.dataset && (await readSplit(home, model.run))
-    if (!record) return null
-    const { manifest } = await resolveDataset(home, `${model.dataset!.name}@${model.dataset!.version}`)
-    // learning weighs most: a picture that any of them was trained on counts as trained on
-    for (const side of ['test', 'validation', 'train'] as const)
-      for (const row of record[side]) {
-        const { pixels } = manifest.rows[row]!
-        if (side !== 'test' || !sides.has(pixels)) sides.set(pixels, sides.get(pixels) === 'train' ? 'train' : side)
-      }
-    at = readArtefact(await readFile(model.path)).metadata.lineage.parent
-  }
-  return sides
-}
-
-async function readSplit(home: Home, run: string): Promise<Split | null> {
-  const text = await readFile(join(home.path, 'runs', run, 'split.json'), 'utf8').catch(() => null)
-  return text === null ? null : Split.parse(JSON.parse(text))
-}
-
 /** What the newest trainings with this backbone reached here. */
 async function measuredRates(home: Home, backboneId: string): Promise<Rates> {
   const runs = (await listRuns(home)).filter(run => run.status === 'succeeded' && run.params['backbone'] === backboneId)
@@ -519,57 +496,42 @@ export async function predict(
   }
 }
 
-/** A model's score on a folder of labelled pictures that it was not trained on (whoever asks has to know that). */
-export async function evaluate(
-  home: Home,
-  reference: string,
-  source: string,
-  { threads, signal, onProgress }: { threads?: number; signal: AbortSignal; onProgress(done: number, total: number): void },
-) {
-  const model = await resolveModel(home, reference)
-  const { manifest } = isPath(source)
-    ? { manifest: await importPictures(source, { blobs: home.blobs, signal, accept: 'anything' }) }
-    : await resolveDataset(home, source)
-  const classifier = await openArtefact(model.path, { threads: threads ?? defaultThreads() })
-  try {
-    const evaluation = await evaluateModel({
-      classifier,
-      manifest,
-      blob: content => home.blobs.get(content),
-      trainTruth: await trainLabels(home, model),
-      signal,
-      onProgress,
-    })
-    return { model, manifest, evaluation }
-  } finally {
-    await classifier.close()
-  }
+interface Asked {
+  threads?: number
+  signal: AbortSignal
+  onProgress(done: number, total: number): void
 }
+const asking = (asked: Asked) => ({ ...asked, threads: asked.threads ?? defaultThreads() })
+const sourceOf = (source: string) => (isPath(source) ? { path: source } : { name: source })
 
-/** Labels of the side that the model learnt from; null where that is not known here. */
-async function trainLabels(home: Home, model: ModelVersion): Promise<string[] | null> {
-  if (!model.run || !model.dataset) return null
-  const split = await readSplit(home, model.run)
-  if (!split) return null
-  const { manifest } = await resolveDataset(home, `${model.dataset.name}@${model.dataset.version}`)
-  return split.train.map(row => manifest.rows[row]!.labels[0]!)
-}
+/** A model's score on labelled pictures: a folder, a zip, a list, a dataset or a test set. */
+export const evaluate = (home: Home, model: string, source: string, asked: Asked) =>
+  askAboutModel(home, model, sourceOf(source), asking(asked))
+/** Two models on the same labelled pictures. */
+export const compare = (home: Home, a: string, b: string, source: string, asked: Asked) =>
+  askWhichIsBetter(home, [a, b], sourceOf(source), asking(asked))
+/** A model on every test set that it has no score on yet; called after each training, and by `plinth testset score`. */
+export const scoreOnTestSets = (home: Home, model: string, asked: Asked) => askOnTestSets(home, model, asking(asked))
 
 export type { Home } from './db/home.ts'
 
 // ── what commands call as it is ─────────────────────────────────────────────────────────────────────────────────────────────
 
+export { findingsOf } from './data/check/findings.ts'
+export { writeCheckReport } from './data/check/report-file.ts'
+export { checkText } from './data/check/text.ts'
 export { describeImport } from './data/import.ts'
 export { parseVerdicts } from './data/review/file.ts'
 export { type ReviewKind, reviewKinds } from './data/review/queue.ts'
 export { startReviewServer } from './data/review/server.ts'
 export type { Review } from './data/review/session.ts'
-export { findingsOf } from './data/check/findings.ts'
-export { writeCheckReport } from './data/check/report-file.ts'
-export { checkText } from './data/check/text.ts'
 export { extractSample as writeSample, samples } from './data/samples.ts'
+export { listTestSets, openTestSet, removeTestSet, testSetScores } from './data/test-sets.ts'
 export { listDatasets } from './data/versions.ts'
-export { renderText, verdicts } from './evaluate/index.ts'
+export { makeTestSet } from './evaluate/ask.ts'
+export { renderComparison, renderText, trainingVerdicts, verdicts } from './evaluate/index.ts'
+export { writeComparisonReport, writeEvaluationReport } from './evaluate/pages.ts'
+export { seenSentence, wear } from './evaluate/test-sets.ts'
 export { backbones } from './models/catalogue.ts'
 export { deleteModel, exportModel, listModels, renameModel, resolveModel } from './models/registry.ts'
 export { collectGarbage, findGarbage } from './track/gc.ts'

@@ -10,6 +10,7 @@ export interface Group {
 const models = (verb: 'list' | 'show' | 'rename' | 'remove' | 'exportFile' | 'pull') => async () => ({
   default: (await import('./models.ts'))[verb],
 })
+const testset = (verb: 'add' | 'list' | 'show' | 'score' | 'remove') => async () => ({ default: (await import('./testset.ts'))[verb] })
 const runs = (verb: 'list' | 'show' | 'remove') => async () => ({ default: (await import('./runs.ts'))[verb] })
 
 export const groups: readonly Group[] = [
@@ -19,6 +20,7 @@ export const groups: readonly Group[] = [
       quickstart: () => import('./quickstart.ts'),
       train: () => import('./train.ts'),
       evaluate: () => import('./evaluate.ts'),
+      compare: () => import('./compare.ts'),
       predict: () => import('./predict.ts'),
       serve: () => import('./serve.ts'),
       sample: () => import('./sample.ts'),
@@ -32,6 +34,11 @@ export const groups: readonly Group[] = [
       'data import': () => import('./data-import.ts'),
       'data list': () => import('./data-list.ts'),
       'data review': () => import('./data-review.ts'),
+      'testset add': testset('add'),
+      'testset list': testset('list'),
+      'testset show': testset('show'),
+      'testset score': testset('score'),
+      'testset remove': testset('remove'),
       'models list': models('list'),
       'models show': models('show'),
       'models rename': models('rename'),

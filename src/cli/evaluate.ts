@@ -1,19 +1,27 @@
-import { evaluate, openHome, renderText } from '../server.ts'
+import { evaluate, openHome, renderText, seenSentence, verdicts, wear, writeEvaluationReport } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 
 export default defineCommand({
   name: 'evaluate',
   summary: 'test a model on labelled pictures',
-  details: `SOURCE has one subfolder per class, named like the model's labels. The score is honest only if the model has not been trained on
-these pictures, and only once: a set that is looked at again and again to choose between models becomes a second training set.`,
-  arguments: { model: { summary: 'a model: name, name@version or file' }, source: { summary: 'a folder, a zip or the name of a dataset' } },
-  options: { threads: common.threads },
-  examples: ['plinth evaluate clothes ./new-photos', 'plinth evaluate clothes@2 ./new-photos --json'],
-  async run({ model, source, threads }, { out, progress, result, signal }) {
+  details: `SOURCE has one subfolder per class, named like the model's labels, or is a list, a dataset or a test set. The score is honest only
+if the model has not been trained on these pictures (those that it knows are counted, and the score is given without them), and only once: a
+set that is looked at again and again to choose between models becomes a second training set.`,
+  arguments: {
+    model: { summary: 'a model: name, name@version or file' },
+    source: { summary: 'a folder, a zip, a list, or the name of a dataset or test set' },
+  },
+  options: { report: { type: 'string', value: 'FILE', summary: 'write the result as a page too' }, threads: common.threads },
+  examples: [
+    'plinth evaluate clothes ./new-photos',
+    'plinth evaluate clothes@2 ./new-photos --report new.html',
+    'plinth evaluate clothes site-b --json',
+  ],
+  async run({ model, source, report, threads }, { out, say, progress, result, signal }) {
     const home = await openHome()
     try {
       let bar: ReturnType<typeof progress> | undefined
-      const report = await evaluate(home, model, source, {
+      const answer = await evaluate(home, model, source, {
         ...(threads && { threads }),
         signal,
         onProgress: (done, total) => {
@@ -22,12 +30,22 @@ these pictures, and only once: a set that is looked at again and again to choose
         },
       })
       bar?.end()
-      out(renderText(report.evaluation))
+      const name = `${answer.model.name}@${answer.model.version}`
+      const known = seenSentence(answer.seen, answer.evaluation.n, name)
+      const worn = answer.testSet && wear(answer.testSet, answer.evaluation)
+      out(renderText(answer.evaluation, [...known, ...verdicts(answer.evaluation), ...(worn ? [worn] : [])]))
+      if (report) {
+        await writeEvaluationReport(home, answer, report)
+        say(`\nReport: ${report}`)
+      }
       result({
-        model: { name: report.model.name, version: report.model.version },
-        images: report.manifest.rows.length,
-        unreadable: report.manifest.unreadable,
-        test: report.evaluation,
+        model: { name: answer.model.name, version: answer.model.version },
+        images: answer.manifest.rows.length,
+        unreadable: answer.manifest.unreadable,
+        test: answer.evaluation,
+        seen: answer.seen,
+        testSet: answer.testSet,
+        report: report ?? null,
       })
     } finally {
       await home.close()

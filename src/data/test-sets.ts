@@ -4,21 +4,21 @@
  */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Home as WholeHome } from '../db/home.ts'
+import type { Home } from '../db/home.ts'
 import { parseReference } from '../db/names.ts'
 import { Failure } from '../failure.ts'
 import { type DatasetReference, type Manifest, type TestSet, TestSetScore } from '../sdk/shapes.ts'
 import { storageFailure } from '../storage/disk.ts'
 import { resolveDataset, saveDataset } from './versions.ts'
 
-export type TestSetHome = Pick<WholeHome, 'path' | 'db'>
+export type { Home }
 
 /** The same pictures are the same version; others under the same name the next one. Throws dataset_kind, name_invalid. */
-export const addTestSet = (home: TestSetHome, name: string, manifest: Manifest): Promise<DatasetReference> =>
+export const addTestSet = (home: Home, name: string, manifest: Manifest): Promise<DatasetReference> =>
   saveDataset(home, name, manifest, 'test set')
 
 /** Newest version of each, by name. */
-export async function listTestSets(home: TestSetHome): Promise<TestSet[]> {
+export async function listTestSets(home: Home): Promise<TestSet[]> {
   const rows = await home.db
     .selectFrom('dataset_versions')
     .select(['name', 'version', 'digest', 'images', 'classes', 'created'])
@@ -35,7 +35,7 @@ export async function listTestSets(home: TestSetHome): Promise<TestSet[]> {
   )
 }
 
-async function looksAt({ db }: TestSetHome, digests: readonly string[]): Promise<{ looks: number; models: number }> {
+async function looksAt({ db }: Home, digests: readonly string[]): Promise<{ looks: number; models: number }> {
   const row = await db
     .selectFrom('test_set_looks')
     .select(({ fn }) => [fn.countAll<number>().as('looks'), fn.count<number>('model').distinct().as('models')])
@@ -44,7 +44,7 @@ async function looksAt({ db }: TestSetHome, digests: readonly string[]): Promise
   return { looks: Number(row.looks), models: Number(row.models) }
 }
 
-export async function isTestSet({ db }: TestSetHome, name: string): Promise<boolean> {
+export async function isTestSet({ db }: Home, name: string): Promise<boolean> {
   const row = await db
     .selectFrom('dataset_versions')
     .select('name')
@@ -55,12 +55,12 @@ export async function isTestSet({ db }: TestSetHome, name: string): Promise<bool
 }
 
 /** Throws test_set_not_for_training. */
-export async function refuseTestSet(home: TestSetHome, { name }: { name: string }): Promise<void> {
+export async function refuseTestSet(home: Home, { name }: { name: string }): Promise<void> {
   if (await isTestSet(home, name)) throw new Failure('test_set_not_for_training', { name })
 }
 
 /** `site-B` in its newest version, or `site-B@2`. Throws test_set_not_found and as `resolveDataset`. */
-export async function openTestSet(home: TestSetHome, reference: string): Promise<{ set: TestSet; manifest: Manifest }> {
+export async function openTestSet(home: Home, reference: string): Promise<{ set: TestSet; manifest: Manifest }> {
   const { name } = parseReference('dataset', reference)
   const set = (await listTestSets(home)).find(each => each.name === name)
   if (!set) throw new Failure('test_set_not_found', { name })
@@ -69,7 +69,7 @@ export async function openTestSet(home: TestSetHome, reference: string): Promise
 }
 
 /** Takes all its versions and scores away; what it was asked stays known. A preview removes nothing. Throws test_set_not_found. */
-export async function removeTestSet(home: TestSetHome, name: string, { preview = false } = {}): Promise<number[]> {
+export async function removeTestSet(home: Home, name: string, { preview = false } = {}): Promise<number[]> {
   if (!(await isTestSet(home, name))) throw new Failure('test_set_not_found', { name })
   const versions = await home.db.selectFrom('dataset_versions').select('version').where('name', '=', name).orderBy('version').execute()
   if (!preview) {
@@ -87,7 +87,7 @@ export async function removeTestSet(home: TestSetHome, name: string, { preview =
 }
 
 /** Keeps the newest score of a model on a version, and counts the look, both or neither. */
-export async function recordScore(home: TestSetHome, score: TestSetScore): Promise<void> {
+export async function recordScore(home: Home, score: TestSetScore): Promise<void> {
   const { set, model, at } = score
   const row = { model, test_set: set.name, version: set.version, digest: set.digest, score: JSON.stringify(score) }
   await home.db.transaction().execute(async transaction => {
@@ -100,8 +100,13 @@ export async function recordScore(home: TestSetHome, score: TestSetScore): Promi
   })
 }
 
+/** Counts a look that left no score of its own: a comparison. */
+export async function recordLook({ db }: Home, { digest }: { digest: string }, model: string): Promise<void> {
+  await db.insertInto('test_set_looks').values({ digest, model, at: new Date().toISOString() }).execute()
+}
+
 /** Of one model (by the digest of its file), of one set by name, or all; best first within a set and version. */
-export async function testSetScores({ db }: TestSetHome, of: { model?: string; set?: string } = {}): Promise<TestSetScore[]> {
+export async function testSetScores({ db }: Home, of: { model?: string; set?: string } = {}): Promise<TestSetScore[]> {
   let query = db.selectFrom('test_set_scores').select('score').orderBy('test_set').orderBy('version', 'desc')
   if (of.model !== undefined) query = query.where('model', '=', of.model)
   if (of.set !== undefined) query = query.where('test_set', '=', of.set)

@@ -3,7 +3,9 @@
 import { type Html, html, unbroken } from '../data/html.ts'
 import type { Evaluation } from '../sdk/shapes.ts'
 import { wilson } from './intervals.ts'
+import type { Method } from './methods.ts'
 import type { CalibrationBin } from './metrics.ts'
+import { how } from './report/parts.ts'
 import { percent } from './verdicts.ts'
 
 /** One epoch of fine-tuning. */
@@ -28,14 +30,14 @@ export function shareBar(share: number, interval: readonly [number, number] | nu
 
 /** The model's accuracy with its interval over the baselines, on one scale. */
 export function accuracyBars({ accuracy, low, high, linearProbe, majority }: Evaluation): Html {
-  const row = (title: string, remark: string, share: number, interval: readonly [number, number] | null) =>
-    html`<div${interval && html` class="us"`}><dt>${title} <span>${remark}</span></dt><dd class="number">${shareText(share)}</dd><dd class="drawing">${shareBar(share, interval, !interval)}</dd></div>`
+  const row = (title: string, remark: string, key: Method, share: number, interval: readonly [number, number] | null) =>
+    html`<div${interval && html` class="us"`}><dt>${title} <span>${remark}</span></dt><dd class="number">${how(key, shareText(share))}</dd><dd class="drawing">${shareBar(share, interval, !interval)}</dd></div>`
   return html`<div><dl class="bars">
-${row('This model', '', accuracy, [low, high])}
-${linearProbe !== null && row('Linear probe', 'the same backbone, not trained further', linearProbe, null)}
-${row('Always the same', 'the most frequent class', majority, null)}
+${row('This model', '', 'accuracy', accuracy, [low, high])}
+${linearProbe !== null && row('Linear probe', 'the same backbone, not trained further', 'probe', linearProbe, null)}
+${row('Always the same', 'the most frequent class', 'majority', majority, null)}
 </dl><div class="axis" aria-hidden="true"><span>0</span><span>25</span><span>50</span><span>75</span><span>100 %</span></div>
-<p class="quiet small">The pale band is the 95 % interval, ${shareText(low)} to ${shareText(high)}.</p></div>`
+<p class="quiet small">The pale band is the ${how('interval', '95 % interval')}, ${shareText(low)} to ${shareText(high)}.</p></div>`
 }
 
 /** Training loss, and validation accuracy beside the head that was fitted before. */

@@ -1,46 +1,90 @@
-/** One model against one set of labelled pictures, through the very file that is deployed. */
+/** Models against one set of labelled pictures, through the very files that are deployed. */
 import { Failure } from '../failure.ts'
 import { decodePicture } from '../images/decode.ts'
 import type { Classifier } from '../models/artefact.ts'
-import type { Evaluation, Manifest } from '../sdk/index.ts'
+import type { Evaluation, Manifest, Seen, Side } from '../sdk/index.ts'
+import { groupedShare } from './grouped.ts'
+import { agreements, answers, probabilityTable } from './metrics.ts'
 import { score } from './score.ts'
 
-export interface ModelEvaluation {
-  classifier: Classifier
+export interface Pictures {
   manifest: Manifest
   blob(content: string): Promise<Uint8Array>
-  /** Labels of the pictures it was trained on, for the majority baseline; null = unknown, then the set's own labels stand in. */
-  trainTruth: readonly string[] | null
   signal: AbortSignal
   onProgress(done: number, total: number): void
 }
 
-/** throws classes_unknown where the set has classes that the model does not know */
-export async function evaluateModel({ classifier, manifest, blob, trainTruth, signal, onProgress }: ModelEvaluation): Promise<Evaluation> {
+/** What a model learned from: by pixel digest, the side each picture was on when it, and those it went on from, were made; null = not known. */
+export type Learned = ReadonlyMap<string, Side> | null
+
+export interface ModelEvaluation extends Pictures {
+  classifier: Classifier
+  /** Labels of the pictures it was trained on, for the majority baseline; null = unknown, then the set's own labels stand in. */
+  trainTruth: readonly string[] | null
+  learned: Learned
+}
+
+/** `seen` null: which pictures the model learned from is not known. Throws classes_unknown where the set has classes that the model does not know. */
+export async function evaluateModel({ classifier, trainTruth, learned, ...pictures }: ModelEvaluation): Promise<{
+  evaluation: Evaluation
+  seen: Seen | null
+}> {
+  const { manifest } = pictures
   const { labels, temperature } = classifier.metadata
   const strangers = manifest.classes.filter(label => !labels.includes(label))
   if (strangers.length) throw new Failure('classes_unknown', { strangers: strangers.join(', '), labels: labels.join(', ') })
-  const probabilities: Float32Array[] = []
-  const batch = 16
-  for (let at = 0; at < manifest.rows.length; at += batch) {
-    signal.throwIfAborted()
-    const pictures = await Promise.all(
-      manifest.rows.slice(at, at + batch).map(async row => decodePicture(await blob(row.content), { formats: 'local' })),
-    )
-    probabilities.push(...(await classifier.classify(pictures)))
-    onProgress(probabilities.length, manifest.rows.length)
-  }
-  const index = (label: string) => labels.indexOf(label)
-  const truth = manifest.rows.map(row => index(row.labels[0]!))
-  return score({
+  const [probabilities] = (await answersTo([classifier], pictures)) as [Float32Array[]]
+  const truth = truthOf(manifest, labels)
+  const groups = manifest.rows.map(row => row.group)
+  const evaluation = score({
     labels,
     truth,
     probabilities,
-    trainTruth: trainTruth?.map(index) ?? truth,
+    trainTruth: trainTruth?.map(label => labels.indexOf(label)) ?? truth,
     linearProbeProbabilities: null,
     paths: manifest.rows.map(row => row.path),
-    groups: manifest.rows.map(row => row.group),
+    groups,
     origins: manifest.rows,
     calibration: { temperature },
   })
+  return { evaluation, seen: learned && seenAmong(manifest, rightOf(probabilities, truth, labels.length), learned) }
+}
+
+/** [model][picture] → probabilities of that model's labels. Each picture is read and decoded once, however many models look at it. */
+export async function answersTo(
+  classifiers: readonly Classifier[],
+  { manifest: { rows }, blob, signal, onProgress }: Pictures,
+): Promise<Float32Array[][]> {
+  const probabilities = classifiers.map((): Float32Array[] => [])
+  const batch = 16
+  for (let at = 0; at < rows.length; at += batch) {
+    signal.throwIfAborted()
+    const pictures = await Promise.all(
+      rows.slice(at, at + batch).map(async row => decodePicture(await blob(row.content), { formats: 'local' })),
+    )
+    for (const [model, classifier] of classifiers.entries()) probabilities[model]!.push(...(await classifier.classify(pictures)))
+    onProgress(at + pictures.length, rows.length)
+  }
+  return probabilities
+}
+
+/** Number of each picture's label among `labels`; −1 for a class that is not there. */
+export const truthOf = ({ rows }: Manifest, labels: readonly string[]): Int32Array =>
+  Int32Array.from(rows, row => labels.indexOf(row.labels[0]!))
+
+export const rightOf = (probabilities: readonly Float32Array[], truth: Int32Array, classes: number): boolean[] =>
+  agreements(truth, answers(probabilityTable(probabilities, classes, 'the answers')))
+
+/** How many of the pictures the model has met when it was made, and its score on the others. */
+export function seenAmong({ rows }: Manifest, right: readonly boolean[], learned: ReadonlyMap<string, Side>): Seen {
+  const on = (side: Side) => rows.filter(row => learned.get(row.pixels) === side).length
+  const fresh = [...rows.keys()].filter(row => !['train', 'validation'].includes(learned.get(rows[row]!.pixels) ?? 'test'))
+  const without = () => {
+    const { share, low, high } = groupedShare(
+      fresh.map(row => right[row]!),
+      fresh.map(row => rows[row]!.group),
+    )
+    return { n: fresh.length, accuracy: share, low, high }
+  }
+  return { trained: on('train'), chosenOn: on('validation'), without: fresh.length === 0 ? null : without() }
 }

@@ -101,6 +101,12 @@ export function normalQuantile(p: number): number {
   return (Math.sign(q) * polynomial(top, r - shift)) / polynomial(bottom, r - shift)
 }
 
+/**
+ * Expected maximum of k standard normal draws, to about 1 %. Source: G. Blom, Statistical Estimates and Transformed Beta-Variables (1958):
+ * Φ⁻¹((k − 3/8) / (k + 1/4)).
+ */
+export const expectedMaximum = (k: number): number => (k < 2 ? 0 : normalQuantile((k - 0.375) / (k + 0.25)))
+
 /** Coefficients from the constant term upwards. */
 const polynomial = (coefficients: readonly number[], x: number) => coefficients.reduceRight((sum, c) => sum * x + c, 0)
 

@@ -19,6 +19,27 @@ const lightHeat = heat([12, 20, 28, 36, 44, 52, 60, 70, 94, 100], 9)
 const darkHeat = heat([14, 20, 26, 33, 40, 72, 79, 86, 93, 100], 6)
 
 export const stylesheet = `${baseStylesheet}
+.how { color: inherit; text-decoration: underline dotted color-mix(in srgb, currentColor 45%, transparent); text-decoration-thickness: 1px; text-underline-offset: 0.25em; }
+.how:hover, .how:focus-visible { color: var(--accent); text-decoration-color: currentColor; }
+.findings .how { color: var(--quiet); font-size: 0.82rem; white-space: nowrap; }
+.figure .how { text-decoration: none; }
+.findings .warning::before { background: var(--warm); }
+dt:target, dt:target + dd { background: var(--raised); color: var(--ink); }
+.sheet { margin-top: 1.6rem; }
+.sheet p { margin-bottom: 0.6rem; }
+.two { display: grid; grid-template-columns: 1fr 1fr; gap: 0.3rem; }
+.cards.pairs { grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); }
+.cards.wide { grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
+.near { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.35rem; list-style: none; margin: 0.25rem 0 0; padding: 0; }
+.near .picture { border-radius: 3px; margin-bottom: 0.15rem; }
+.cards .near .path { margin: 0; font-size: 0.7rem; }
+.scores td.remark { white-space: normal; min-width: 12rem; padding-left: 1rem; }
+.worse td, .worse th { color: var(--warm); }
+.worse .fill { fill: var(--warm); }
+.worse .interval { fill: var(--warm-soft); }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem 2rem; }
+.sides .right { color: var(--accent); }
+.cards .answer.right b { color: var(--accent); }
 .headline { display: grid; grid-template-columns: minmax(15rem, 5fr) 7fr; gap: 2.5rem; align-items: center; margin-top: 2.6rem; }
 .figure { font-size: clamp(3.6rem, 11vw, 5.4rem); line-height: 1; letter-spacing: -0.035em; margin: 0 0 0.7rem; font-variant-numeric: lining-nums; }
 .figure small { font-size: 0.45em; letter-spacing: 0; color: var(--quiet); }

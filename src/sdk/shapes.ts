@@ -380,13 +380,20 @@ export const Comparison = z.strictObject({
   accuracyB: z.number(),
   onlyA: z.int(),
   onlyB: z.int(),
-  /** Accuracy of A minus accuracy of B, with its 95 % interval; `p`: exact McNemar test. */
+  /** Accuracy of A minus accuracy of B, with its 95 % interval; `p`: exact McNemar test, by groups where there are any. */
   difference: z.number(),
   low: z.number(),
   high: z.number(),
   p: z.number(),
   verdict: z.enum(['A is better', 'B is better', 'not told apart']),
-  /** Pictures where exactly one of the two is right. */
+  /** Groups (copies, bursts) that the pictures came in, lone ones counted too: interval and p count a group as what it is worth. Absent: all stand alone. */
+  groups: z.int().optional(),
+  /** Classes that only one of the two knows, and their pictures: not compared. */
+  leftOut: z.strictObject({ classes: z.array(z.string()), pictures: z.int() }).optional(),
+  /** Pictures that each has met when it was made; null = not known. */
+  seenByA: Seen.nullable().optional(),
+  seenByB: Seen.nullable().optional(),
+  /** Pictures where exactly one of the two is right, the surest mistake first. */
   differing: z.array(
     z.strictObject({
       path: z.string(),
