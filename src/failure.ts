@@ -245,6 +245,11 @@ export const failures = {
     'Write it without repeated parts inside repeated parts, such as (a+)+.',
   ],
   report_in_the_way: [409, '{path} exists and is no report of Plinth.', 'Choose another file for --report, or move that one away.'],
+  export_folder_taken: [
+    409,
+    '{path} holds something that is not part of this export ({file}).',
+    'Choose a folder that is new or empty; nothing is written over.',
+  ],
   sample_unknown: [404, 'There is no sample called {name}.', 'Choose one of: {names}.'],
   sample_folder_taken: [409, '{path} holds something else already ({file}).', 'Choose a folder that is new or empty.'],
   // ── review ──

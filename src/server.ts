@@ -11,6 +11,8 @@ import { cache as cachePath, home as homePath, version } from './config.ts'
 import { type Checked, checkPictures } from './data/check/index.ts'
 import { openFactsOrForget, openPictureFiles, type PictureFiles } from './data/check/pictures.ts'
 import { openFacts } from './data/facts.ts'
+import { type DatasetDiff, diffDatasets } from './data/diff.ts'
+import { type Exported, type ExportTask, exportDataset } from './data/export.ts'
 import { preparePictures } from './data/features.ts'
 import { groupPattern } from './data/groups.ts'
 import { importPictures, manifestDigest } from './data/import.ts'
@@ -177,6 +179,34 @@ export async function checkData<T>(
     await files?.close()
     await home?.close()
     facts.close()
+  }
+}
+
+/** Both are names of dataset versions: birds@1, birds@2. */
+export async function diffVersions(before: string, after: string): Promise<DatasetDiff & { before: DatasetReference; after: DatasetReference }> {
+  const home = await openHome()
+  try {
+    const [a, b] = [await resolveDataset(home, before), await resolveDataset(home, after)]
+    return { before: a.reference, after: b.reference, ...diffDatasets(a.manifest, b.manifest) }
+  } finally {
+    await home.close()
+  }
+}
+
+export async function exportVersion(
+  dataset: string,
+  directory: string,
+  options: Pick<ExportTask, 'keepPaths' | 'onProgress'> & { signal: AbortSignal },
+): Promise<Exported & { reference: DatasetReference }> {
+  const home = await openHome()
+  try {
+    const { reference, manifest } = await resolveDataset(home, dataset)
+    return { reference, ...(await exportDataset({ manifest, directory, blob: content => home.blobs.get(content), ...options })) }
+  } catch (error) {
+    if (options.signal.aborted) throw new Failure('interrupted', { next: 'What was written is whole: the same command goes on from there.' })
+    throw error
+  } finally {
+    await home.close()
   }
 }
 

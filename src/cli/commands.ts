@@ -33,6 +33,8 @@ export const groups: readonly Group[] = [
       'data check': () => import('./data-check.ts'),
       'data import': () => import('./data-import.ts'),
       'data list': () => import('./data-list.ts'),
+      'data diff': () => import('./data-diff.ts'),
+      'data export': () => import('./data-export.ts'),
       'data review': () => import('./data-review.ts'),
       'testset add': testset('add'),
       'testset list': testset('list'),
