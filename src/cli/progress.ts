@@ -1,5 +1,6 @@
 /** How far a long step is: a live line on a terminal, a line now and then in a log. */
-import { cut, formatSeconds } from './text.ts'
+import { formatSeconds } from '../sdk/index.ts'
+import { cut } from './text.ts'
 
 export interface Progress {
   /** `done` so far, and a word on how it goes (`loss 0.31`). */

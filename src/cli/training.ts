@@ -3,9 +3,8 @@ import { fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Failure } from '../failure.ts'
-import type { TrainResult } from '../sdk/index.ts'
+import { formatForecast, formatSeconds, type TrainResult } from '../sdk/index.ts'
 import { renderText, verdicts } from '../server.ts'
-import { duration } from '../train/plan.ts'
 import type { Context, Progress } from './output.ts'
 import type { Message } from './training-child.ts'
 
@@ -76,7 +75,9 @@ export function tellResult(result: TrainResult, { out, style }: Context): void {
     )
   }
   const error = ((result.seconds - plannedSeconds) / plannedSeconds) * 100
-  out(`Took ${duration(result.seconds)}; the plan said ${duration(plannedSeconds)} (${error >= 0 ? '+' : ''}${error.toFixed(0)} %).`)
+  out(
+    `Took ${formatSeconds(result.seconds)}; the plan said ${formatForecast(plannedSeconds)} (${error >= 0 ? '+' : ''}${error.toFixed(0)} %).`,
+  )
   out()
   out(`Model   ${style('bold', `${result.model.name}@${result.model.version}`)}  ${result.model.path}`)
   out(`Report  ${result.report}`)

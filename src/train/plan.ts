@@ -2,7 +2,7 @@
 import { splitDataset } from '../data/split.ts'
 import { add, input, matMul, parameter } from '../engine/index.ts'
 import { backbone as backboneById } from '../models/catalogue.ts'
-import type { DatasetReference, Device, Manifest, Side } from '../sdk/index.ts'
+import { type DatasetReference, type Device, formatForecast, type Manifest, type Side } from '../sdk/index.ts'
 import { ownGroups } from './copies.ts'
 import { forecast, multiplyAdds, type Rates, stepMemory } from './forecast.ts'
 import { batchSize, defaultEpochs, type Settings } from './recipes/image-classification.ts'
@@ -57,7 +57,7 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
       `Network      ${base.title}, pictures ${settings.imageSize} × ${settings.imageSize}, ${epochs === 0 ? 'head only' : `${epochs} epochs${budget && settings.epochs === null ? ' (to fit the budget)' : ''}`}`,
       `Device       ${device.name}, ${device.threads} ${device.threads === 1 ? 'thread' : 'threads'}`,
       `Memory       about ${megabytes(memoryBytes)}`,
-      `Time         about ${duration(seconds)} (${rates.source === 'measured' ? 'from earlier trainings here' : 'from typical processors; the next forecast learns from this training'})`,
+      `Time         about ${formatForecast(seconds)} (${rates.source === 'measured' ? 'from earlier trainings here' : 'from typical processors; the next forecast learns from this training'})`,
     ],
   }
 }
@@ -84,9 +84,3 @@ function leftOut({ unreadable, exactDuplicates, conflicts, ignored }: Manifest):
 const nameSome = (names: readonly string[]) =>
   names.length <= 10 ? names.join(', ') : `${names.slice(0, 8).join(', ')} and ${names.length - 8} more`
 const megabytes = (bytes: number) => (bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`)
-export const duration = (seconds: number) =>
-  seconds < 90
-    ? `${Math.max(Math.round(seconds), 1)} s`
-    : seconds < 5400
-      ? `${Math.round(seconds / 60)} min`
-      : `${(seconds / 3600).toFixed(1)} h`
