@@ -10,22 +10,24 @@ import { basename, join, resolve } from 'node:path'
 import { cache as cachePath, home as homePath, version } from './config.ts'
 import { type Checked, checkPictures } from './data/check/index.ts'
 import { openFactsOrForget, openPictureFiles, type PictureFiles } from './data/check/pictures.ts'
-import { openFacts } from './data/facts.ts'
 import { type DatasetDiff, diffDatasets } from './data/diff.ts'
 import { type Exported, type ExportTask, exportDataset } from './data/export.ts'
+import { openFacts } from './data/facts.ts'
 import { preparePictures } from './data/features.ts'
 import { groupPattern } from './data/groups.ts'
 import { importPictures, manifestDigest } from './data/import.ts'
 import { type Findings, keep, readKept, readRunFindings, readSides } from './data/review/found.ts'
 import type { ReviewKind } from './data/review/queue.ts'
 import { openReview, type Review } from './data/review/session.ts'
-import { refuseTestSet } from './data/test-sets.ts'
+import { listTestSets, refuseTestSet } from './data/test-sets.ts'
 import { resolveDataset, saveDataset } from './data/versions.ts'
 import type { Home } from './db/home.ts'
 import { askAboutModel, askOnTestSets, askWhichIsBetter } from './evaluate/ask.ts'
+import { percent } from './evaluate/index.ts'
 import { findMislabels } from './evaluate/mislabels.ts'
 import { earlierSides } from './evaluate/past.ts'
 import { listPictures, type PredictFilesOptions, predictFiles } from './evaluate/predict-files.ts'
+import { seenSentence } from './evaluate/test-sets.ts'
 import { Failure } from './failure.ts'
 import { examine } from './hardware/doctor.ts'
 import { defaultThreads } from './hardware/limits.ts'
@@ -183,7 +185,10 @@ export async function checkData<T>(
 }
 
 /** Both are names of dataset versions: birds@1, birds@2. */
-export async function diffVersions(before: string, after: string): Promise<DatasetDiff & { before: DatasetReference; after: DatasetReference }> {
+export async function diffVersions(
+  before: string,
+  after: string,
+): Promise<DatasetDiff & { before: DatasetReference; after: DatasetReference }> {
   const home = await openHome()
   try {
     const [a, b] = [await resolveDataset(home, before), await resolveDataset(home, after)]
@@ -203,7 +208,8 @@ export async function exportVersion(
     const { reference, manifest } = await resolveDataset(home, dataset)
     return { reference, ...(await exportDataset({ manifest, directory, blob: content => home.blobs.get(content), ...options })) }
   } catch (error) {
-    if (options.signal.aborted) throw new Failure('interrupted', { next: 'What was written is whole: the same command goes on from there.' })
+    if (options.signal.aborted)
+      throw new Failure('interrupted', { next: 'What was written is whole: the same command goes on from there.' })
     throw error
   } finally {
     await home.close()
@@ -421,6 +427,7 @@ export async function train(
       signal,
     })
     await run.finish('succeeded')
+    await scoreNewModel(home, result, { say, signal, threads: settings.threads })
     return result
   } catch (error) {
     const code = error instanceof Failure ? error.code : 'internal'
@@ -428,6 +435,36 @@ export async function train(
     throw error
   } finally {
     facts.close()
+  }
+}
+
+/** The new model on every named test set. What goes wrong there does not undo the training. */
+async function scoreNewModel(
+  home: Home,
+  { model }: TrainResult,
+  { say, signal, threads }: { say(event: RecipeEvent): void; signal: AbortSignal; threads: number },
+): Promise<void> {
+  const name = `${model.name}@${model.version}`
+  try {
+    if ((await listTestSets(home)).length === 0) return
+    say({ kind: 'stage', title: 'Scoring it on your test sets' })
+    const onProgress = (done: number, total: number) => say({ kind: 'progress', label: 'test sets', done, total, unit: 'pictures' })
+    for (const outcome of await scoreOnTestSets(home, name, { threads, signal, onProgress })) {
+      const { set } = outcome
+      if (outcome.outcome === 'other classes') {
+        say({ kind: 'note', text: `${set}: not asked, the model does not know ${outcome.strangers.slice(0, 5).join(', ')}.` })
+        continue
+      }
+      const { accuracy, low, high, n, seen } = outcome.score
+      const said = [
+        `${set}: ${percent(accuracy)} on ${n} pictures (95 %: ${percent(low)} – ${percent(high)}).`,
+        ...seenSentence(seen, n, name),
+      ]
+      say({ kind: 'note', text: said.join(' ') })
+    }
+  } catch (error) {
+    const problem = signal.aborted ? 'Stopped.' : error instanceof Failure ? error.message : String(error)
+    say({ kind: 'note', text: `Not scored on all test sets: ${problem} Do it later with: plinth testset score ${name}` })
   }
 }
 
