@@ -4,15 +4,15 @@
  */
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { checkOrigin, checkToken, isLoopback, isToken, securityHeaders } from '../api/guards.ts'
+import { json, listen, refuse, refuseConnection, send, urlHost } from '../api/http.ts'
+import { loadPage } from '../api/page.ts'
 import { version } from '../config.ts'
 import { Failure } from '../failure.ts'
 import type { PredictAnswer } from '../sdk/index.ts'
 import { createMetrics, type ServerStats } from './metrics.ts'
 import { type ModelHost, type ModelHostOptions, startModelHost } from './model-host.ts'
-import { loadPage } from './page.ts'
 import { type Held, pictureIn, readBody } from './requests.ts'
 
 export interface ServerOptions {
@@ -101,7 +101,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     insecureHTTPParser: false,
   })
   server.maxConnections = limits.connections
-  const page = await loadPage()
+  const page = await loadPage(new URL('./page.html', import.meta.url), { permissions: 'camera=(self), microphone=()' })
   // the port first: a program that is in the way should be found before seconds go into loading a model
   const starting = (request: IncomingMessage, response: ServerResponse) =>
     void refuse(request, response, new Failure('model_restarting', { seconds: 1 }))
@@ -262,89 +262,3 @@ interface Route {
   open?: boolean
 }
 type Action = (request: IncomingMessage, response: ServerResponse, index: number) => void | Promise<void>
-
-// ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-function send(
-  response: ServerResponse,
-  status: number,
-  type: string,
-  body: string | Uint8Array,
-  headers: Record<string, string> = {},
-): void {
-  if (response.headersSent || response.destroyed) return
-  const bytes = typeof body === 'string' ? Buffer.from(body) : body
-  response.writeHead(status, { 'content-type': type, 'content-length': bytes.length, ...headers })
-  response.end(bytes)
-}
-const json = (response: ServerResponse, status: number, value: unknown) =>
-  send(response, status, 'application/json; charset=utf-8', JSON.stringify(value))
-
-/** What is still coming of a refused request is read and thrown away for a moment, so that the sender gets to see the answer. */
-const LINGER = { bytes: 64 * 2 ** 20, milliseconds: 2000 }
-
-async function refuse(request: IncomingMessage, response: ServerResponse, failure: Failure): Promise<void> {
-  if (response.headersSent || response.destroyed) return
-  const body = Buffer.from(JSON.stringify({ error: failure }))
-  const seconds = failure.details['seconds']
-  if (failure.status === 503 && seconds) response.setHeader('retry-after', String(seconds))
-  if (failure.status === 401) response.setHeader('www-authenticate', 'Bearer')
-  if (!request.complete) response.setHeader('connection', 'close')
-  response.writeHead(failure.status, { 'content-type': 'application/json; charset=utf-8', 'content-length': body.length })
-  response.write(body)
-  if (!request.complete) await discardRest(request)
-  response.end()
-}
-
-function discardRest(request: IncomingMessage): Promise<void> {
-  return new Promise(resolve => {
-    let bytes = 0
-    const limit = setTimeout(resolve, LINGER.milliseconds)
-    const done = () => {
-      clearTimeout(limit)
-      resolve()
-    }
-    request.on('data', (part: Buffer) => {
-      bytes += part.length
-      if (bytes > LINGER.bytes) done()
-    })
-    request.once('end', done).once('close', done).once('error', done)
-    request.resume()
-  })
-}
-
-/** What is not HTTP, came too slowly or has too long headers never reaches a route. */
-function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const codes = { ERR_HTTP_REQUEST_TIMEOUT: 'request_too_slow', HPE_HEADER_OVERFLOW: 'headers_too_large' } as const
-  const failure = new Failure(codes[error.code as keyof typeof codes] ?? 'request_invalid')
-  const body = JSON.stringify({ error: failure })
-  const reason = { 400: 'Bad Request', 408: 'Request Timeout', 431: 'Request Header Fields Too Large' }[failure.status] ?? 'Error'
-  const headers = {
-    ...securityHeaders,
-    'content-type': 'application/json; charset=utf-8',
-    'content-length': Buffer.byteLength(body),
-    connection: 'close',
-  }
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
-  socket.end(`HTTP/1.1 ${failure.status} ${reason}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
-}
-
-// ── listening ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-function listen(server: Server, port: number, host: string): Promise<AddressInfo> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => reject(listenFailure(error, port, host)))
-    server.listen({ port, host }, () => resolve(server.address() as AddressInfo))
-  })
-}
-function listenFailure(error: NodeJS.ErrnoException, port: number, host: string): Error {
-  const problem = error.code ?? error.message
-  if (error.code === 'EADDRINUSE') return new Failure('port_taken', { port, host }, { cause: error })
-  if (error.code === 'EACCES') return new Failure('port_refused', { port, host, problem }, { cause: error })
-  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND' || error.code === 'EAI_AGAIN')
-    return new Failure('host_unknown', { host, problem }, { cause: error })
-  return error
-}
-/** What to type into a browser for an address that was listened on. */
-const urlHost = (host: string) => (host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host)
