@@ -39,42 +39,6 @@ section { margin-top: 3.5rem; padding-top: 1.6rem; border-top: 1px solid var(--r
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
-.findings { margin-top: 1rem; }
-h3 { font-size: 0.95rem; font-weight: 600; margin: 0 0 0.35rem; }
-p { margin: 0 0 0.8rem; max-width: 42rem; }
-a { color: var(--accent); text-underline-offset: 0.2em; }
-code, pre { font: 0.86em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-section { margin-top: 3.5rem; padding-top: 1.6rem; border-top: 1px solid var(--rule); }
-.quiet { color: var(--quiet); }
-.small { font-size: 0.875rem; }
-.eyebrow { color: var(--quiet); font-size: 0.8rem; letter-spacing: 0.09em; text-transform: uppercase; margin: 0; }
-.lead { color: var(--quiet); margin-bottom: 1.3rem; }
-.name { overflow-wrap: anywhere; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-
-.headline { display: grid; grid-template-columns: minmax(15rem, 5fr) 7fr; gap: 2.5rem; align-items: center; margin-top: 2.6rem; }
-.figure { font-size: clamp(3.6rem, 11vw, 5.4rem); line-height: 1; letter-spacing: -0.035em; margin: 0 0 0.7rem; font-variant-numeric: lining-nums; }
-.figure small { font-size: 0.45em; letter-spacing: 0; color: var(--quiet); }
-.headline p { margin: 0; }
-
-.bars { margin: 0; }
-.bars > div { display: grid; grid-template-columns: 1fr auto; gap: 0.3rem 1rem; align-items: baseline; margin-bottom: 1rem; font-size: 0.92rem; }
-.bars dt span { color: var(--quiet); font-size: 0.82rem; font-weight: 400; margin-left: 0.3rem; }
-.bars dd { margin: 0; }
-.bars .drawing { grid-column: 1 / -1; }
-.bars svg { display: block; width: 100%; height: 0.8rem; overflow: visible; }
-.bars .us { font-weight: 600; }
-.bars .us svg { height: 1.5rem; }
-.bars + .axis { margin-top: -0.5rem; }
-.axis + p { margin-top: 0.7rem; }
-.axis { display: flex; justify-content: space-between; color: var(--quiet); font-size: 0.75rem; font-variant-numeric: tabular-nums; }
-.track { fill: var(--raised); }
-.fill { fill: var(--accent); }
-.fill-quiet { fill: var(--quiet); opacity: 0.55; }
-.interval { fill: var(--accent-soft); }
-.mark { fill: var(--ink); }
-
 .findings { list-style: none; margin: 0; padding: 0; max-width: 46rem; }
 .findings li { padding: 0.5rem 0 0.5rem 1.4rem; position: relative; overflow-wrap: anywhere; }
 .findings li::before { content: ""; position: absolute; left: 0; top: 1.12rem; width: 0.45rem; height: 0.45rem; border-radius: 50%; background: var(--accent); }
