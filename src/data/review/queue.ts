@@ -177,12 +177,7 @@ function mislabelItem(pictures: ReviewPicture[], found: Mislabels['listed'][numb
   return {
     id: idOf('mislabel', pictures),
     kind: 'mislabel',
-    question:
-      pile === 'another' && suggestion
-        ? `Is this “${label}”, or “${suggestion}”?`
-        : pile === 'two' && suggestion
-          ? `Is this “${label}”, “${suggestion}”, or both at once?`
-          : `Is this “${label}”? It looks like none of the classes.`,
+    question: questionsOf[pile](label, suggestion),
     because: [
       `Its label is “${label}”. A model that did not learn from it gives “${label}” ${percentWords(evidence.probabilityOfLabel)}${
         suggestion ? ` and “${suggestion}” ${percentWords(evidence.probabilityOfSuggestion)}` : ''
@@ -197,6 +192,7 @@ function mislabelItem(pictures: ReviewPicture[], found: Mislabels['listed'][numb
             `${pictures.length - 1 === 1 ? 'A copy of it has' : `${pictures.length - 1} copies of it have`} the same label; your answer holds for all.`,
           ]
         : []),
+      ...advice[pile],
     ],
     pictures,
     suggestions: [...new Set([...(suggestion ? [suggestion] : []), ...others])].slice(0, 9),
@@ -204,6 +200,19 @@ function mislabelItem(pictures: ReviewPicture[], found: Mislabels['listed'][numb
     exact: isExact(pictures),
     evidence,
   }
+}
+
+const questionsOf: Record<Evidence['pile'], (label: string, suggestion: string | null) => string> = {
+  another: (label, suggestion) => (suggestion ? `Is this “${label}”, or “${suggestion}”?` : `Is this “${label}”?`),
+  two: (label, suggestion) =>
+    suggestion ? `Is this “${label}”, “${suggestion}”, or both at once?` : `Is this “${label}”, or two at once?`,
+  none: label => `Is this “${label}”? It looks like none of the classes.`,
+}
+/** What to do where another label is not the cure. */
+const advice: Record<Evidence['pile'], string[]> = {
+  another: [],
+  two: ['If both are in it: choose by one rule for all such pictures, or drop it.'],
+  none: ['If it belongs to none: drop it, or give it a class of its own.'],
 }
 
 function copyItem(pictures: ReviewPicture[]): ReviewItem {

@@ -166,8 +166,7 @@ export async function startReviewServer({ review, blobs, port, ...options }: Rev
   async function picture(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [, content = '', side = ''] = /^\/pictures\/([0-9a-f]{64})\/(160|800)$/.exec(request.url!) ?? []
     if (!known.has(content)) throw new Failure('review_not_found')
-    // named by its content, it never changes: the browser may keep it until the page is closed
-    send(response, 200, 'image/webp', await thumbnails(content, Number(side)), { 'cache-control': 'private, max-age=3600' })
+    send(response, 200, 'image/webp', await thumbnails(content, Number(side)))
   }
   async function redeem(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { ticket } = await bodyOf(request, response, Ticket, 1000)

@@ -86,7 +86,8 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
   let listed = queue.filter(item => !hidden.has(item.id))
   const itemOf = new Map(queue.map(item => [item.id, item]))
   const rowOf = new Map(manifest.rows.map(row => [row.path, row]))
-  const rowsOf = new Map(manifest.classes.map(label => [label, manifest.rows.filter(row => row.labels.includes(label))]))
+  const rowsOf = new Map(manifest.classes.map(label => [label, [] as ManifestRow[]]))
+  for (const row of manifest.rows) for (const label of row.labels) rowsOf.get(label)?.push(row)
   const opened = new Set((await log.acts()).map(act => act.id))
 
   /** What holds by now, found by path, pixels and question. In `--again` only what was said since: the old answers are asked anew. */
