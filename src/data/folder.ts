@@ -1,5 +1,8 @@
-/** Lists a folder without being led out of it: no link is followed to the outside, no pipe or device is opened, no folder is entered twice. */
-import { constants, type Dirent } from 'node:fs'
+/**
+ * Lists a folder without being led out of it: no link is followed to the outside, no pipe or device is opened, no folder is entered twice. That holds
+ * while somebody changes the folder, too: what was opened is asked where it lies, and only then read.
+ */
+import { constants, type Dirent, readlinkSync, realpathSync } from 'node:fs'
 import { type FileHandle, lstat, open, readdir, realpath } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 import { Failure } from '../failure.ts'
@@ -50,13 +53,36 @@ export async function openFolder(path: string, signal?: AbortSignal): Promise<So
 }
 
 async function list(absolute: string, folder: string, shown: string, ignored: Ignored[]): Promise<Dirent<Buffer>[]> {
+  const options = { withFileTypes: true, encoding: 'buffer' } as const
   try {
-    return await readdir(absolute, { withFileTypes: true, encoding: 'buffer' })
-  } catch {
+    if (process.platform !== 'linux') {
+      const entries = await readdir(absolute, options)
+      if (realpathSync(absolute) !== absolute) throw unreadable(reasons['ELOOP']!)
+      return entries
+    }
+    const handle = await open(absolute, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+    try {
+      if (placeOf(handle, absolute) !== absolute) throw unreadable(reasons['ELOOP']!)
+      return await readdir(`/proc/self/fd/${handle.fd}`, options) // the very folder that was opened
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
     if (folder === '') throw new Failure('source_forbidden', { path: shown })
-    ignored.push({ path: folder, reason: 'this folder may not be read' })
+    const { code = '' } = error as NodeJS.ErrnoException
+    const changed = error instanceof Failure || ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(code)
+    ignored.push({ path: folder, reason: changed ? 'it changed while the folder was read' : 'this folder may not be read' })
     return []
   }
+}
+
+/** Where what was opened lies now: a folder on its way may have become a link since it was listed. */
+function placeOf(handle: FileHandle, path: string): string {
+  try {
+    const place = readlinkSync(`/proc/self/fd/${handle.fd}`)
+    if (place.startsWith('/')) return place
+  } catch {} // not Linux, or no /proc
+  return realpathSync(path)
 }
 
 /** The real place and size of a file, or why it is left out. */
@@ -65,6 +91,7 @@ async function regularFile(root: string, name: string, entry: Dirent<Buffer>): P
   if (entry.isSymbolicLink()) {
     const target = await realpath(real).catch(() => null)
     if (target === null) return 'a link to nothing'
+    if (target === root) return 'a link to a folder'
     if (!target.startsWith(root.endsWith(sep) ? root : root + sep)) return 'a link out of the folder'
     real = target
   }
@@ -80,7 +107,8 @@ const reasons: Record<string, string> = {
   EACCES: 'there is no right to read it',
   EPERM: 'there is no right to read it',
   ENOENT: 'it went away while the folder was read',
-  ELOOP: 'it became a link while the folder was read',
+  ELOOP: 'it, or a folder around it, became a link while the folder was read',
+  ENOTDIR: 'a folder around it went away while the folder was read',
 }
 
 /** Checks and reads one descriptor: what was a file when listed may have become a pipe or a link since. */
@@ -90,6 +118,8 @@ export async function readRegular(real: string, first?: number): Promise<Buffer>
     handle = await open(real, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0))
     const status = await handle.stat()
     if (!status.isFile()) throw unreadable('it is no longer a file')
+    const place = placeOf(handle, real)
+    if (place !== real && place !== `${real} (deleted)`) throw unreadable(reasons['ELOOP']!)
     if (first === undefined && status.size > maxFileBytes) {
       throw new Failure('image_too_large', { size: `${status.size} bytes`, limit: `${maxFileBytes} bytes` })
     }

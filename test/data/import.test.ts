@@ -235,7 +235,7 @@ test('links lead nowhere outside, loops end, and pipes are not opened', {
   const manifest = await importPictures(photos, { blobs: blobsIn(folder) })
   assert.deepEqual(manifest.ignored, [
     { path: 'cat/broken.png', reason: 'a link to nothing' },
-    { path: 'cat/loop', reason: 'a link out of the folder' },
+    { path: 'cat/loop', reason: 'a link to a folder' },
     { path: 'cat/more', reason: 'a link out of the folder' },
     { path: 'cat/out.png', reason: 'a link out of the folder' },
     { path: 'dog/pipe.png', reason: 'not a file (a pipe, socket or device)' },
@@ -423,7 +423,11 @@ test('a picture that becomes a pipe or a link out of the folder after it was lis
   })
   assert.deepEqual(manifest.unreadable, [
     { path: 'dog/8.png', code: 'file_unreadable', reason: 'The file cannot be read: it is no longer a file.' },
-    { path: 'dog/9.png', code: 'file_unreadable', reason: 'The file cannot be read: it became a link while the folder was read.' },
+    {
+      path: 'dog/9.png',
+      code: 'file_unreadable',
+      reason: 'The file cannot be read: it, or a folder around it, became a link while the folder was read.',
+    },
   ])
   assert.equal(manifest.rows.length, 98)
 })
