@@ -1,7 +1,16 @@
 import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { Failure } from '../failure.ts'
-import { type Home, openHome, parseVerdicts, prepareReview, type Review, reviewKinds, startReviewServer } from '../server.ts'
+import {
+  estimateSentence,
+  type Home,
+  openHome,
+  parseVerdicts,
+  prepareReview,
+  type Review,
+  reviewKinds,
+  startReviewServer,
+} from '../server.ts'
 import { common, defineCommand } from './command.ts'
 import type { Context } from './output.ts'
 
@@ -89,13 +98,13 @@ async function printQuestions(review: Review, { out, table, result }: Context): 
   result({ review: { dataset: review.reference, earlier: review.earlier, items } })
 }
 
-function summaryOf({ reference, kinds, earlier }: Review, items: number): string {
+function summaryOf({ reference, kinds, earlier, estimate }: Review, items: number): string {
   const parts = reviewKinds.filter(kind => kinds[kind] > 0).map(kind => `${kinds[kind]} ${kindNames[kind]}`)
   const before =
     earlier > 0
       ? ` ${number(earlier, 'question')} answered in earlier reviews ${earlier === 1 ? 'does' : 'do'} not come back (--again shows them).`
       : ''
-  return `${nameOf(reference)}: ${items === 0 ? 'nothing to review.' : `${number(items, 'question')} (${parts.join(', ')}).`}${before}`
+  return `${nameOf(reference)}: ${items === 0 ? 'nothing to review.' : `${number(items, 'question')} (${parts.join(', ')}).`}${before}${estimate && kinds.mislabel > 0 ? `\n${estimateSentence(estimate)}` : ''}`
 }
 
 async function makeVersion(review: Review, { out, result }: Context): Promise<void> {

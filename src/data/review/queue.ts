@@ -142,8 +142,9 @@ function samePictures(rows: readonly ManifestRow[], copies: ReviewInput['copies'
 function conflictItem(pictures: ReviewPicture[], evidence: Evidence | undefined, suggestion: string | null): ReviewItem {
   const labels = pictures.flatMap(picture => picture.labels)
   const count = (label: string) => labels.filter(each => each === label).length
+  // copies of a wrong label are no witnesses for it, a model that saw none of them is
   const suggestions = [...new Set(labels)].sort(
-    (a, b) => count(b) - count(a) || Number(b === suggestion) - Number(a === suggestion) || byCodePoint(a, b),
+    (a, b) => Number(b === suggestion) - Number(a === suggestion) || count(b) - count(a) || byCodePoint(a, b),
   )
   const exact = isExact(pictures)
   const votes = suggestions.map(label => `${count(label)} ${count(label) === 1 ? 'file says' : 'files say'} “${label}”`)

@@ -12,6 +12,7 @@ import { version } from '../../config.ts'
 import { Failure } from '../../failure.ts'
 import type { MadeVersion, Review } from './session.ts'
 import { createThumbnails } from './thumbnails.ts'
+import { estimateSentence } from './words.ts'
 
 export interface ReviewServerOptions {
   review: Review
@@ -113,11 +114,12 @@ export async function startReviewServer({ review, blobs, port, ...options }: Rev
   }
 
   async function describe() {
-    const { reference, earlier, kinds, manifest } = review
+    const { reference, earlier, estimate, kinds, manifest } = review
     return {
       plinth: version,
       dataset: { name: reference.name, version: reference.version, images: manifest.rows.length },
       earlier,
+      estimate: estimate && estimateSentence(estimate),
       kinds,
       labels: await review.labels(),
       tally: await review.tally(),

@@ -56,6 +56,8 @@ export interface Review {
   readonly manifest: Manifest
   /** Items that are not asked because they were answered in an earlier review. */
   readonly earlier: number
+  /** How many labels are wrong, as far as a search can tell: fewer than are asked about. */
+  readonly estimate: (Mislabels['estimate'] & { n: number }) | null
   /** How many of each kind are asked. */
   readonly kinds: Readonly<Record<ReviewKind, number>>
   list(from?: number, count?: number): Promise<ListedItem[]>
@@ -130,6 +132,7 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
     reference,
     manifest,
     earlier,
+    estimate: options.mislabels && { ...options.mislabels.estimate, n: options.mislabels.n },
     kinds: {
       conflict: listed.filter(item => item.kind === 'conflict').length,
       mislabel: listed.filter(item => item.kind === 'mislabel').length,

@@ -70,6 +70,19 @@ test('a picture in a conflict is asked about once, with what the search found as
   assert.match(item!.because.join(' '), /did not learn from them would say “cat”/)
 })
 
+test('which label is likelier right is for a model that saw none of the files to say, not for their number', () => {
+  const four = [
+    row('bag/1.png', '11', 'bag'),
+    row('bag/2.png', '11', 'bag'),
+    row('boot/3.png', '11', 'boot'),
+    row('coat/4.png', '11', 'coat'),
+  ]
+  const suggestions = (mislabels: ReturnType<typeof suspected> | null) =>
+    reviewQueue({ manifest: { rows: four }, copies: null, mislabels })[0]!.suggestions
+  assert.deepEqual(suggestions(null), ['bag', 'boot', 'coat'])
+  assert.deepEqual(suggestions(suspected({ path: 'bag/1.png', label: 'bag', suggestion: 'coat' })), ['coat', 'bag', 'boot'])
+})
+
 test('the copies of a picture with a wrong label are answered together with it', () => {
   const mislabels = suspected(
     { path: 'cat/copy of b.png', label: 'cat', suggestion: 'dog' },
