@@ -2,14 +2,16 @@ import { Failure } from '../failure.ts'
 import { nameFrom, openDataset, openHome, prepareTraining, resumableRun } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 import { serveUntilStopped } from './serve.ts'
+import { printable } from './text.ts'
 import { followTraining, tellResult } from './training.ts'
 
 export default defineCommand({
   name: 'train',
   summary: 'train a classifier on labelled pictures, and test it honestly',
-  details: `SOURCE is a folder with one subfolder of pictures per class, a zip of one, or the name of an imported dataset.
+  details: `SOURCE is a folder with one subfolder of pictures per class, a list (CSV, JSON lines) with path and label, a zip of either, or the
+name of an imported dataset.
 The folder is copied into Plinth's home first, so later changes to it change nothing. Ctrl-C stops at the next step; --resume goes on.`,
-  arguments: { source: { summary: 'a folder, a zip or the name of a dataset', optional: true } },
+  arguments: { source: { summary: 'a folder, a list, a zip or the name of a dataset', optional: true } },
   options: {
     name: { ...common.name, summary: 'the name of the model (otherwise the name of the folder)' },
     budget: { type: 'duration', summary: 'how long the whole may take, for example 2m' },
@@ -18,7 +20,7 @@ The folder is copied into Plinth's home first, so later changes to it change not
     'group-by': {
       type: 'string',
       value: 'PATTERN',
-      summary: 'pictures whose paths give this regular expression the same text stay together',
+      summary: 'pictures whose paths have the same text where this regular expression finds it stay on one side of the split',
     },
     'class-weights': {
       type: 'string',
@@ -34,7 +36,12 @@ The folder is copied into Plinth's home first, so later changes to it change not
     deploy: { type: 'boolean', summary: 'serve the model when it is done' },
     port: common.port,
   },
-  examples: ['plinth train ./photos --deploy', 'plinth train photos.zip --name birds --budget 5m', 'plinth train --resume 3f2a…'],
+  examples: [
+    'plinth train ./photos --deploy',
+    'plinth train photos.zip --name birds --budget 5m',
+    "plinth train birds --group-by '^(.*)__'",
+    'plinth train --resume 3f2a…',
+  ],
   async run(values, context) {
     const { say, result: print, signal } = context
     const home = await openHome()
@@ -43,9 +50,13 @@ The folder is copied into Plinth's home first, so later changes to it change not
       if (!run) {
         if (!values.source) throw new Failure('usage', { problem: 'train needs a folder, a zip or a dataset.', command: 'train' })
         const began = performance.now()
+        let understood: string | undefined
         const bar = context.progress('reading', null, { unit: 'pictures' })
         const dataset = await openDataset(home, values.source, {
           ...(values.name && { name: values.name }),
+          onUnderstood: text => {
+            understood = text
+          },
           onProgress: ({ done, total }) => bar.update(done, `of ${total}`),
           signal,
         })
@@ -70,6 +81,7 @@ The folder is copied into Plinth's home first, so later changes to it change not
           (performance.now() - began) / 1000,
         )
         run = prepared.run.run.run
+        if (understood) say(`Source       ${printable(values.source)}: ${understood}`)
         say(prepared.plan.lines.join('\n'))
         say(`Run          ${run}  (everything is kept in ${prepared.run.directory})`)
       }

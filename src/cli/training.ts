@@ -4,7 +4,7 @@ import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Failure } from '../failure.ts'
 import { formatForecast, formatSeconds, type TrainResult } from '../sdk/index.ts'
-import { renderText, verdicts } from '../server.ts'
+import { renderText, trainingVerdicts, verdicts } from '../server.ts'
 import type { Context, Progress } from './output.ts'
 import type { Message } from './training-child.ts'
 
@@ -61,19 +61,12 @@ export async function followTraining(run: string, { say, progress, signal }: Con
 
 /** The end of a training, for people. */
 export function tellResult(result: TrainResult, { out, style }: Context): void {
-  const { test, validation, chosen, forecastSeconds: plannedSeconds } = result
+  const { test, unknown, mislabels, choices = [], forecastSeconds: plannedSeconds } = result
   out()
-  out(renderText(test, verdicts(test)))
+  out(renderText(test, [...verdicts(test), ...trainingVerdicts({ unknown, mislabels })]))
   out()
-  const finetune = validation.finetune
-  if (finetune !== null) {
-    const difference = (finetune - validation.head) * 100
-    out(
-      chosen === 'finetune'
-        ? `Kept: the fine-tuned network (${difference.toFixed(1)} points better than the head alone on validation).`
-        : `Kept: the head on the untouched network (fine-tuning was ${difference === 0 ? 'no better' : `${(-difference).toFixed(1)} points worse`} on validation).`,
-    )
-  }
+  if (choices.length > 0)
+    out(`Chosen on validation: ${choices.map(({ what, chosen }) => `${what}: ${chosen}`).join(' · ')} (why: in the report)`)
   const error = ((result.seconds - plannedSeconds) / plannedSeconds) * 100
   out(
     `Took ${formatSeconds(result.seconds)}; the plan said ${formatForecast(plannedSeconds)} (${error >= 0 ? '+' : ''}${error.toFixed(0)} %).`,
@@ -81,4 +74,6 @@ export function tellResult(result: TrainResult, { out, style }: Context): void {
   out()
   out(`Model   ${style('bold', `${result.model.name}@${result.model.version}`)}  ${result.model.path}`)
   out(`Report  ${result.report}`)
+  if (mislabels && mislabels.listed.length > 0)
+    out(`Labels  plinth data review ${result.run.slice(0, 8)}   (look at those that seem wrong, and decide)`)
 }

@@ -2,27 +2,27 @@
 import type { PreparedPictures } from '../data/features.ts'
 import { randomFrom } from '../engine/random.ts'
 import { encodePng, thumbnail } from '../images/encode.ts'
+import type { Fit } from '../sdk/index.ts'
 import { type Augmentation, augment } from './augment.ts'
 
-/** Pictures as data URLs. */
-export interface SeenPicture {
-  path: string
-  label: string
-  original: string
-  seen: string
-  altered: string[]
+/** One picture in several states, as data URLs. */
+export interface ContactSheet {
+  title: string
+  text: string
+  pictures: string[]
 }
 
 const mostPictures = 6
 const alterations = 4
 
-/** Of the first classes one picture each. */
+/** Of the first classes one picture each: as it is, as the network sees it, and altered. */
 export async function contactSheet({
   train,
   pathOf,
   labelOf,
   bytesOf,
   pictures,
+  fit,
   augmentation,
   seed,
 }: {
@@ -31,32 +31,40 @@ export async function contactSheet({
   labelOf(row: number): string
   bytesOf(row: number): Promise<Uint8Array>
   pictures: Pick<PreparedPictures, 'read' | 'side'>
+  fit: Fit
   /** null: nothing is altered, because the network was not trained. */
   augmentation: Augmentation | null
   seed: number
-}): Promise<SeenPicture[]> {
+}): Promise<ContactSheet[]> {
   const rows = [...Map.groupBy(train, labelOf).values()].slice(0, mostPictures).map(own => own[0]!)
   const { side } = pictures
   const original = new Uint8Array(3 * side * side)
   const altered = new Uint8Array(3 * side * side)
-  const sheet: SeenPicture[] = []
+  const sheets: ContactSheet[] = []
   for (const row of rows) {
     pictures.read(row, original)
-    const variants: string[] = []
+    const altereds: string[] = []
     for (let epoch = 0; augmentation && epoch < alterations; epoch++) {
       augment(original, side, altered, 0, randomFrom(seed, 2, epoch, row), augmentation) // what the first epochs show
-      variants.push(await dataUrl(altered, side))
+      altereds.push(await dataUrl(altered, side))
     }
     const webp = Buffer.from(await thumbnail(await bytesOf(row), 240)).toString('base64')
-    sheet.push({
-      path: pathOf(row),
-      label: labelOf(row),
-      original: `data:image/webp;base64,${webp}`,
-      seen: await dataUrl(original, side),
-      altered: variants,
+    sheets.push({
+      title: pathOf(row),
+      text:
+        sheets.length > 0
+          ? ''
+          : `The picture, then what the network is given of it (${fitted[fit]}, ${side} × ${side} pixels)${augmentation ? `, then how it was altered in the first ${alterations} rounds of training` : ''}.`,
+      pictures: [`data:image/webp;base64,${webp}`, await dataUrl(original, side), ...altereds],
     })
   }
-  return sheet
+  return sheets
+}
+
+const fitted: Record<Fit, string> = {
+  crop: 'the square in the middle',
+  squash: 'squashed into a square',
+  letterbox: 'whole, with grey borders',
 }
 
 /** `planes`: uint8 [3, side, side] */

@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import type { PreparedPictures } from '../data/features.ts'
 import { renderReport, reportJson } from '../evaluate/index.ts'
 import { thumbnail } from '../images/encode.ts'
-import type { Manifest, RunReporter, Split, TrainResult } from '../sdk/index.ts'
+import type { Fit, Manifest, RunReporter, Split, TrainResult } from '../sdk/index.ts'
 import { writeFileAtomic } from '../storage/disk.ts'
 import type { Augmentation } from './augment.ts'
+import { contactSheet } from './contact-sheet.ts'
 import type { FineTuned } from './finetune.ts'
 import type { Settings } from './recipes/image-classification.ts'
 
@@ -21,6 +22,7 @@ export interface ReportTask {
   /** How training pictures were altered; null where nothing was trained on them. */
   augmentation: Augmentation | null
   pictures: PreparedPictures
+  fit: Fit
   calibration: { threshold: number; notes: string[] }
 }
 
@@ -36,6 +38,16 @@ export async function writeReport(task: ReportTask): Promise<void> {
     result,
     evaluation: result.test,
     classes: manifest.classes,
+    contactSheets: await contactSheet({
+      train: split.train,
+      pathOf: row => manifest.rows[row]!.path,
+      labelOf: row => manifest.rows[row]!.labels[0]!,
+      bytesOf: row => task.blob(manifest.rows[row]!.content),
+      pictures: task.pictures,
+      fit: task.fit,
+      augmentation: task.augmentation,
+      seed: task.settings.seed,
+    }),
     notes: [...split.notes, ...calibration.notes],
     plan,
     pictures: async path => {

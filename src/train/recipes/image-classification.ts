@@ -231,7 +231,16 @@ async function steps(context: Context): Promise<TrainResult> {
       forecastSeconds: context.forecastSeconds,
       report: join(run.directory, 'report.html'),
     }
-    await writeReport({ ...work, result, split, tuned, augmentation: tuned && augmentation, pictures, calibration: artefact.calibration })
+    await writeReport({
+      ...work,
+      result,
+      split,
+      tuned,
+      augmentation: tuned && augmentation,
+      fit,
+      pictures,
+      calibration: artefact.calibration,
+    })
     await run.logMetrics(tuned?.steps ?? 0, {
       'test/accuracy': accuracy,
       'test/linear_probe': test.linearProbe!,
