@@ -24,7 +24,7 @@ export const methods = {
   ],
   shortcuts: [
     'Shortcuts',
-    'Guesses the class from what is known of the file (format, size, shape, camera, day, hour, transparency and the like) or from one number about its light, never from what is shown. What is counted in four fifths of the pictures is tried on the last fifth, copies and scenes counting once, all classes weighing alike. Told where one class against the rest is hit in 60 points more than it is hit by mistake (85 for light, which may be the subject itself), and where 3.5 standard errors of luck would not explain it.',
+    'Guesses the class from what is known of the file (format, size, shape, camera, day, hour, transparency and the like) or from one number about its light, never from what is shown. What is counted in four fifths of the pictures is tried on the last fifth, copies and scenes counting once, all classes weighing alike. Told where one class against the rest is hit in 60 points more than it is hit by mistake (85 for light, which may be the subject itself), and where luck would say so of any property and class of the set in less than one set in a hundred (Fisher’s exact test, shared among all comparisons).',
   ],
   mislabels: [
     'Likely wrong labels',

@@ -131,12 +131,10 @@ function smoothed({ values, ordered }: Coded, counts: readonly Int32Array[], cla
 }
 
 export interface OneAgainstRest {
-  /** Out of fold: share of the class, and of the others, that is taken for the class. */
-  hit: number
-  false: number
-  /** hit − false, and how small it may be by luck (with a margin for the many comparisons). */
+  /** Out of fold: share of the class that is taken for it, minus share of the others that is. */
   gain: number
-  surely: number
+  /** How likely luck alone gives as many hits or more (Fisher's exact test, one-sided). */
+  luck: number
 }
 
 /** For each class: how well does this one property tell it from all others? Categories by the set of values it prefers, quantities by one cut. */
@@ -176,9 +174,8 @@ export function oneAgainstRest(coded: Coded, labels: Int32Array, classes: number
         }
       }
     }
-    if (ofClass === 0 || others === 0) return { hit: 0, false: 0, gain: 0, surely: 0 }
-    const [hit, wrong] = [hits / ofClass, falses / others]
-    return { hit, false: wrong, gain: hit - wrong, surely: wilson(hit, ofClass, -1) - wilson(wrong, others, 1) }
+    if (ofClass === 0 || others === 0) return { gain: 0, luck: 1 }
+    return { gain: hits / ofClass - falses / others, luck: fisher(hits, ofClass, falses, others) }
   })
 }
 
@@ -192,9 +189,21 @@ function bestCut(own: Float64Array, rest: Float64Array, ownTotal: number, restTo
   return code => code > 0 && best > 0 && (upper ? code >= cut : code < cut)
 }
 
-/** Looking at a hundred comparisons, one is off by more than three standard errors in the direction of an alarm once in ten such looks; 3.5 make it one in forty. */
-const z = 3.5
-function wilson(share: number, n: number, sign: 1 | -1): number {
-  const centre = share + (z * z) / (2 * n)
-  return (centre + sign * z * Math.sqrt((share * (1 - share)) / n + (z * z) / (4 * n * n))) / (1 + (z * z) / n)
+/** P(at least `hits` of `ofClass`) when `hits + falses` are dealt by chance among `ofClass + others`. */
+export function fisher(hits: number, ofClass: number, falses: number, others: number): number {
+  const taken = hits + falses
+  const all = ofClass + others
+  const whole = logChoose(all, taken)
+  let tail = 0
+  for (let k = hits; k <= Math.min(ofClass, taken); k++) {
+    if (taken - k <= others) tail += Math.exp(logChoose(ofClass, k) + logChoose(others, taken - k) - whole)
+  }
+  return Math.min(1, tail)
 }
+
+const logFactorials = [0]
+function logFactorial(n: number): number {
+  for (let k = logFactorials.length; k <= n; k++) logFactorials.push(logFactorials[k - 1]! + Math.log(k))
+  return logFactorials[n]!
+}
+const logChoose = (n: number, k: number) => logFactorial(n) - logFactorial(k) - logFactorial(n - k)

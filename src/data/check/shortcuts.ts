@@ -23,8 +23,8 @@ export interface ShortcutTask {
 
 /** hit − false alarms, of 1, from which one class against the rest is told. */
 const alarming = { file: 0.6, look: 0.85 } as const
-/** That difference may not be luck below this. */
-const surely = 0.2
+/** Chance that luck gives one such alarm or more in the whole set; shared among all comparisons (Bonferroni). */
+const mayBeLuck = 0.01
 /** (balanced accuracy − chance) / (1 − chance) from which all properties of the file together are told. */
 const alarmingTogether = 0.25
 /** Fewer independent pictures of a class are no evidence of anything. */
@@ -34,6 +34,8 @@ interface Probed {
   property: Property
   coded: Coded & { names?: string[]; edges?: number[] }
   against: OneAgainstRest[]
+  /** From here on it is no luck. */
+  mostLuck: number
 }
 
 export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; notes: string[] } {
@@ -47,8 +49,9 @@ export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; notes: s
   const probed = properties.flatMap((property): Probed[] => {
     const coded = code(property, task, witnesses)
     const varies = coded.codes.some(each => each !== coded.codes[0])
-    return varies ? [{ property, coded, against: oneAgainstRest(coded, labels, classes.length, foldOf) }] : []
+    return varies ? [{ property, coded, against: oneAgainstRest(coded, labels, classes.length, foldOf), mostLuck: 0 }] : []
   })
+  for (const each of probed) each.mostLuck = mayBeLuck / (probed.length * classes.length)
   const score = (some: readonly Probed[]) =>
     guessFrom(
       some.map(({ coded }) => coded),
@@ -133,9 +136,9 @@ function code(property: Property, { rows, facts }: ShortcutTask, witnesses: read
 }
 
 /** Classes that this property tells from the rest, the clearest first. */
-const toldClasses = ({ property, against }: Probed): number[] =>
+const toldClasses = ({ property, against, mostLuck }: Probed): number[] =>
   [...against.keys()]
-    .filter(k => against[k]!.gain >= alarming[property.kind] && against[k]!.surely >= surely)
+    .filter(k => against[k]!.gain >= alarming[property.kind] && against[k]!.luck < mostLuck)
     .sort((a, b) => against[b]!.gain - against[a]!.gain)
 
 /** Classes given away by the same properties are told together, in one sentence. */

@@ -1,6 +1,7 @@
 /** What gives a class away besides the subject: found where it is, and not where it is luck. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { fisher } from '../../../src/data/check/probe.ts'
 import { findShortcuts } from '../../../src/data/check/shortcuts.ts'
 import { randomFrom } from '../../../src/engine/random.ts'
 import { type Changes, type Made, picture } from './made.ts'
@@ -127,4 +128,11 @@ test('a thousand classes and 20,000 pictures take seconds', () => {
   const { found } = find(pictures)
   assert.equal(found[0]!.sentence, 'All 20 “class 7” pictures are PNG; none of the other 19,980 is.')
   assert.ok(performance.now() - began < 20_000)
+})
+
+test('how likely luck is: the lady tasting tea, and a class of five among a thousand', () => {
+  assert.ok(Math.abs(fisher(4, 4, 0, 4) - 1 / 70) < 1e-9)
+  assert.ok(Math.abs(fisher(3, 4, 1, 4) - 17 / 70) < 1e-9)
+  assert.ok(Math.abs(fisher(0, 4, 2, 4) - 1) < 1e-9)
+  assert.ok(fisher(5, 5, 0, 1000) < 1e-12)
 })
