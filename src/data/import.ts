@@ -43,13 +43,15 @@ export async function importPictures(source: string, options: ImportOptions): Pr
     // a zip of a folder is the same dataset as the folder; a folder's paths are those its owner sees
     const strip = opened.archive ? layout.wrapper.length : 0
     options.onUnderstood?.(layout.understood)
+    const paths = layout.placed.map(({ index }) => opened.files[index]!.path.slice(strip))
+    const names = new Map(options.groupBy && groupsBy(options.groupBy, paths).map((name, row) => [paths[row]!, name]))
     const { rows, unreadable } = await readPictures(opened.files, layout.placed, strip, options)
     const missing = layout.unreadable.map(each => ({ ...each, path: each.path.slice(strip) }))
     const manifest = assemble(
       rows,
       [...unreadable, ...missing].sort((a, b) => byCodePoint(a.path, b.path)),
       [...opened.ignored, ...reworded(layout.ignored, passedOver)],
-      options.groupBy,
+      names,
     )
     if (options.accept !== 'anything') refuseUntrainable(manifest, layout.placed)
     return manifest
@@ -214,13 +216,11 @@ function pictureProblem(error: unknown): { code: string; reason: string } | null
 
 // ── putting it together ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function assemble(rows: ManifestRow[], unreadable: Unreadable[], ignored: Ignored[], groupBy: ImportOptions['groupBy']): Manifest {
+function assemble(rows: ManifestRow[], unreadable: Unreadable[], ignored: Ignored[], names: ReadonlyMap<string, string | null>): Manifest {
   const classes = [...new Set(rows.flatMap(row => row.labels))].sort(byCodePoint)
-  const paths = rows.map(row => row.path)
-  const named = groupBy ? groupsBy(groupBy, paths) : []
   const groups = joinGroups(
-    rows.map((row, index) => {
-      const name = named[index] ?? null
+    rows.map(row => {
+      const name = names.get(row.path) ?? null
       return [
         `pixels:${row.pixels.slice(0, 16)}`,
         ...(row.group === null ? [] : [`list:${row.group}`]),
