@@ -253,7 +253,7 @@ export const failures = {
   sample_unknown: [404, 'There is no sample called {name}.', 'Choose one of: {names}.'],
   sample_folder_taken: [409, '{path} holds something else already ({file}).', 'Choose a folder that is new or empty.'],
   // ── review ──
-  review_label_invalid: [400, '“{label}” cannot be the name of a class: {problem}.', 'Type another name, without slashes and on one line.'],
+  review_label_invalid: [400, '"{label}" cannot be the name of a class: {problem}.', 'Type another name, without slashes and on one line.'],
   review_answer_invalid: [400, 'This answer cannot be taken: {problem}.', 'Reload the page of the review and answer again.'],
   review_request_invalid: [400, 'The review does not understand the request: {problem}.', 'Reload the page of the review.'],
   review_not_found: [404, 'There is nothing at this address of the review.', 'Open the address that the command printed.'],

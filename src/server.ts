@@ -16,7 +16,7 @@ import { openFacts } from './data/facts.ts'
 import { preparePictures } from './data/features.ts'
 import { groupPattern } from './data/groups.ts'
 import { importPictures, manifestDigest } from './data/import.ts'
-import { type Findings, keep, readKept, readRunFindings, readSides } from './data/review/found.ts'
+import { findings, nothing, readSides } from './data/review/found.ts'
 import type { ReviewKind } from './data/review/queue.ts'
 import { openReview, type Review } from './data/review/session.ts'
 import { listTestSets, refuseTestSet } from './data/test-sets.ts'
@@ -260,7 +260,7 @@ export interface ReviewRequest {
  * Throws what openDataset and checkData throw, run_not_found, review_run_without_dataset.
  */
 export async function prepareReview(home: Home, source: string, request: ReviewRequest): Promise<Review> {
-  const { signal, onProgress, only, again } = request
+  const { signal, onProgress, only, again, threads } = request
   const named = await reviewedRun(home, source)
   const { reference, manifest } = await openDataset(home, named ? named.dataset : source, {
     signal,
@@ -270,7 +270,13 @@ export async function prepareReview(home: Home, source: string, request: ReviewR
     named?.run ?? (await listRuns(home)).find(each => each.status === 'succeeded' && each.dataset?.digest === reference.digest)?.run ?? null
   const folder = run && join(home.path, 'runs', run)
   const sides = folder && named ? await readSides(folder, manifest) : undefined
-  const found = request.searchNothing ? { copies: null, mislabels: null } : await findings(home, { reference, manifest }, folder, request)
+  const deep = only === undefined || only === 'mislabel'
+  const look = async () => {
+    const task = { deep: deep && manifest.classes.length > 1, alike: false, seed: 0, signal, onProgress, ...(threads && { threads }) }
+    const { copies, check } = await checkData(`${reference.name}@${reference.version}`, task, async checked => checked)
+    return { copies, mislabels: check.mislabels }
+  }
+  const found = request.searchNothing ? nothing : await findings(home, reference.digest, { folder, made: version, deep, look })
   return openReview(home, {
     reference,
     manifest,
@@ -288,27 +294,6 @@ async function reviewedRun(home: Home, source: string): Promise<{ run: string; d
   const { run, dataset } = await getRun(home, source)
   if (!dataset) throw new Failure('review_run_without_dataset', { run })
   return { run, dataset: `${dataset.name}@${dataset.version}` }
-}
-
-async function findings(
-  home: Home,
-  { reference, manifest }: OpenedDataset,
-  folder: string | null,
-  request: ReviewRequest,
-): Promise<Findings> {
-  const { digest } = reference
-  const ofRun = folder ? await readRunFindings(folder, digest) : null
-  const kept = await readKept(home, digest, version)
-  const copies = ofRun?.copies ?? kept.copies
-  const mislabels = ofRun?.mislabels ?? kept.mislabels
-  const deep = request.only === undefined || request.only === 'mislabel'
-  if (copies && (mislabels || !deep)) return { copies, mislabels }
-  const { signal, onProgress, threads } = request
-  const task = { deep: deep && manifest.classes.length > 1, alike: false, seed: 0, signal, onProgress, ...(threads && { threads }) }
-  const checked = await checkData(`${reference.name}@${reference.version}`, task, async checked => checked)
-  const found = { copies: copies ?? checked.copies, mislabels: mislabels ?? checked.check.mislabels }
-  await keep(home, digest, version, found)
-  return found
 }
 
 // ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

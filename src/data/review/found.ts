@@ -13,9 +13,9 @@ export interface Findings {
 }
 
 /** Of a run's folder. What is missing, of an older Plinth or about another dataset is null: it can be found out anew. */
-export async function readRunFindings(folder: string, digest: string): Promise<Findings> {
+async function readRunFindings(folder: string, digest: string): Promise<Findings> {
   const copies = await readAs(join(folder, 'copies.json'), Copies)
-  if (copies && copies.dataset !== digest) return { copies: null, mislabels: null }
+  if (copies && copies.dataset !== digest) return nothing
   return { copies, mislabels: await readAs(join(folder, 'mislabels.json'), Mislabels) }
 }
 
@@ -27,17 +27,37 @@ export async function readSides(folder: string, { rows }: ReviewInput['manifest'
   return new Map(sides)
 }
 
-/** `made`: the version of Plinth; another one looks again. */
+export interface Search {
+  /** A run on this very dataset, if any. */
+  folder: string | null
+  /** The version of Plinth: another one looks again. */
+  made: string
+  /** Whether mislabels are wanted, too. */
+  deep: boolean
+  /** Looks now; what it finds is kept. */
+  look(): Promise<Findings>
+}
+/** What a training found, else what an earlier review kept, else what is found now. */
+export async function findings(home: { path: string }, digest: string, { folder, made, deep, look }: Search): Promise<Findings> {
+  const ofRun = folder ? await readRunFindings(folder, digest) : nothing
+  const kept = await readKept(home, digest, made)
+  const copies = ofRun.copies ?? kept.copies
+  const mislabels = ofRun.mislabels ?? kept.mislabels
+  if (copies && (mislabels || !deep)) return { copies, mislabels }
+  const now = await look()
+  const found = { copies: copies ?? now.copies, mislabels: mislabels ?? now.mislabels }
+  await makeFolder(reviewsFolder(home), 'found')
+  await writeFileAtomic(keptFile(home, digest), JSON.stringify({ made, ...found } satisfies z.infer<typeof Kept>))
+  return found
+}
+export const nothing: Findings = { copies: null, mislabels: null }
+
 const Kept = z.strictObject({ made: z.string(), copies: Copies.nullable(), mislabels: Mislabels.nullable() })
 const keptFile = (home: { path: string }, digest: string) => join(reviewsFolder(home), 'found', `${digest}.json`)
 
-export async function readKept(home: { path: string }, digest: string, made: string): Promise<Findings> {
+async function readKept(home: { path: string }, digest: string, made: string): Promise<Findings> {
   const kept = await readAs(keptFile(home, digest), Kept)
-  return kept?.made === made ? { copies: kept.copies, mislabels: kept.mislabels } : { copies: null, mislabels: null }
-}
-export async function keep(home: { path: string }, digest: string, made: string, found: Findings): Promise<void> {
-  await makeFolder(reviewsFolder(home), 'found')
-  await writeFileAtomic(keptFile(home, digest), JSON.stringify({ made, ...found } satisfies z.infer<typeof Kept>))
+  return kept?.made === made ? { copies: kept.copies, mislabels: kept.mislabels } : nothing
 }
 
 async function readAs<T>(path: string, shape: z.ZodType<T>): Promise<T | null> {
