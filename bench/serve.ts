@@ -47,8 +47,8 @@ async function measure({ name, imageSize, bytes }: (typeof workloads)[number]): 
   const prepared = await model.prepare(await decode(bytes))
   const eight = Array.from({ length: 8 }, () => prepared)
   const phases: Record<string, () => Promise<Measured>> = {
-    'network, one by one': () => timed(1, () => model.classifyPrepared([prepared])),
-    'network, eight at once': () => timed(8, () => model.classifyPrepared(eight)),
+    'network, one by one': () => timed(1, () => model.answerPrepared([prepared])),
+    'network, eight at once': () => timed(8, () => model.answerPrepared(eight)),
     'picture, one by one': () => timed(1, async () => model.classify([await decode(bytes)])),
     'served, 1 connection': () => load(server.port, bytes, 1),
     'served, 8 connections': () => load(server.port, bytes, 8),

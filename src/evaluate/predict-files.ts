@@ -64,13 +64,13 @@ export async function predictFiles(
       ),
     )
     const pictures = decoded.filter((picture): picture is Exclude<typeof picture, Failure> => !(picture instanceof Failure))
-    const probabilities = pictures.length ? await classifier.classify(pictures) : []
+    const answers = pictures.length ? await classifier.answer(pictures) : []
     let next = 0
     const rows = part.map((path, i): FilePrediction => {
       const picture = decoded[i]!
-      return picture instanceof Failure
-        ? { path, error: picture.toJSON() }
-        : { path, ...prediction(classifier.metadata, probabilities[next++]!) }
+      if (picture instanceof Failure) return { path, error: picture.toJSON() }
+      const { probabilities, distance } = answers[next++]!
+      return { path, ...prediction(classifier.metadata, probabilities, distance) }
     })
     predictions.push(...rows)
     if (out) await append(out, rows, model, (performance.now() - began) / part.length)

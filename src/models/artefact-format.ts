@@ -4,18 +4,27 @@
  *
  *     image uint8 [height, width, 3] → preprocessing → model_size uint8 [1, 3, S, S] → normalise → backbone → head
  *       → ÷ temperature → softmax → probabilities float32 [1, K]
+ *
+ * Two more outputs, which older files lack:
+ *
+ *     distance    float32 [1, 1]        how far the picture is from everything the model knows (unknown.ts)
+ *     activation  float32 [1, K, h, w]  the logits ÷ temperature, split over the places of the picture: the sum over h and w of each class
+ *                                       is its logit, so the softmax of the sums is `probabilities`
  */
 
 import { toOnnx } from '../engine/export.ts'
-import { add, cast, constant, input, matMul, mul, type Node, parameter, reshape, scalar, softmax, sub } from '../engine/graph.ts'
+import { add, cast, constant, conv, input, is, matMul, mul, type Node, parameter, reshape, scalar, softmax, sub } from '../engine/graph.ts'
 import type { Weights } from '../engine/lowering.ts'
 import { encodeModel, type OnnxGraph, type OnnxModel } from '../engine/onnx.ts'
 import { decodeModel } from '../engine/onnx-read.ts'
 import { Failure } from '../failure.ts'
 import { ArtefactMetadata } from '../sdk/index.ts'
 import { IMAGE, MODEL_SIZE, preprocessingGraph } from './preprocessing.ts'
+import { distanceNode, type UnknownParts } from './unknown.ts'
 
 export const PROBABILITIES = 'probabilities'
+export const DISTANCE = 'distance'
+export const ACTIVATION = 'activation'
 /** The newest `plinth.schema` that this program reads. */
 export const SCHEMA = 1
 /** The version of ONNX's operations that goes with it. */
@@ -27,8 +36,10 @@ export interface Trained {
   weights: Weights
   /** weight [K, F] row by row and bias [K]. */
   head: { weight: Float32Array; bias: Float32Array }
-  /** `modelSizeTensor` is filled in here. */
-  metadata: Omit<ArtefactMetadata, 'golden' | 'modelSizeTensor' | 'schema'>
+  /** For the output `distance`; without it the file has none and calls a picture unknown by its probability. */
+  unknown?: UnknownParts | null
+  /** `modelSizeTensor` and `unknown` are filled in here. */
+  metadata: Omit<ArtefactMetadata, 'golden' | 'modelSizeTensor' | 'schema' | 'unknown'>
 }
 /** On 0..255 RGB: (x − mean) / scale for each channel. */
 interface Normalised {
@@ -36,17 +47,39 @@ interface Normalised {
 }
 
 /** The file's bytes, without golden predictions; those come from the file itself (`withGolden`). */
-export function composeArtefact({ backbone, weights, head, metadata }: Trained): Uint8Array {
+export function composeArtefact({ backbone, weights, head, unknown, metadata }: Trained): Uint8Array {
   const { imageSize, fit, labels, temperature } = metadata
   const pictures = input(MODEL_SIZE, [1, 3, imageSize, imageSize], 'uint8')
   const { features } = backbone.build(normalise(pictures, backbone))
-  const weight = parameter('plinth.head.weight', [labels.length, backbone.features])
-  const bias = parameter('plinth.head.bias', [labels.length])
+  // head and temperature as one: what comes out is what the softmax sees
+  const weight = mul(parameter('plinth.head.weight', [labels.length, backbone.features]), scalar(1 / temperature))
+  const bias = mul(parameter('plinth.head.bias', [labels.length]), scalar(1 / temperature))
   const logits = add(matMul(features, weight, { transposeB: true }), bias)
-  const all = new Map([...weights, ['plinth.head.weight', head.weight], ['plinth.head.bias', head.bias]])
-  const network = toOnnx({ [PROBABILITIES]: softmax(mul(logits, scalar(1 / temperature))) }, all, { dynamicBatch: true })
-  const whole = join(preprocessingGraph(imageSize, fit), network)
-  return encode(whole, { ...metadata, schema: SCHEMA, modelSizeTensor: MODEL_SIZE, golden: [] })
+  const known = unknown ? distanceNode(features, logits, unknown) : null
+  const activation = activationNode(features, weight, bias)
+  const all = new Map([...weights, ['plinth.head.weight', head.weight], ['plinth.head.bias', head.bias], ...(known?.weights ?? [])])
+  const outputs = {
+    [PROBABILITIES]: softmax(logits),
+    ...(known && { [DISTANCE]: known.distance }),
+    ...(activation && { [ACTIVATION]: activation }),
+  }
+  const whole = join(preprocessingGraph(imageSize, fit), toOnnx(outputs, all, { dynamicBatch: true }))
+  const described = { ...metadata, ...(unknown && { unknown: unknown.metadata }) }
+  return encode(whole, { ...described, schema: SCHEMA, modelSizeTensor: MODEL_SIZE, golden: [] })
+}
+
+/**
+ * The logits, split over the places that the network looks at. Where features are the mean of a map over its places, the head may as well
+ * be applied to each place and the results added up: logit = Σ over places of (w · f(place) + b) / places, exactly (class activation map,
+ * Zhou et al. 2016, arXiv 1512.04150). null for a network that ends otherwise.
+ */
+function activationNode(features: Node, weight: Node, bias: Node): Node | null {
+  const pooled = is(features, 'Reshape') ? features.inputs[0] : undefined
+  const map = pooled && is(pooled, 'GlobalAveragePool') ? pooled.inputs[0] : undefined
+  if (!map) return null
+  const [classes, width] = weight.shape as [number, number]
+  const share = scalar(1 / (map.shape[2]! * map.shape[3]!))
+  return conv(map, reshape(mul(weight, share), [classes, width, 1, 1]), { bias: mul(bias, share) })
 }
 
 /** uint8 pictures [N, 3, S, S] as the network wants them: (x − mean) / scale, for each channel. */
@@ -61,33 +94,41 @@ export function withGolden(bytes: Uint8Array, golden: ArtefactMetadata['golden']
   return encode(model.graph, { ...metadata, golden })
 }
 
-/** From `image` to the model-size tensor, and from there to probabilities for any number of pictures at once. */
-export interface Halves {
+/** From `image` to the model-size tensor, and from there on for any number of pictures at once. */
+export interface Parts {
   front: OnnxGraph
+  /** To the probabilities and, where the file has it, the distance. */
   back: OnnxGraph
+  /** The same and the activation; null where the file has none. Apart, because the runtime computes every output of a graph, asked for or not. */
+  explaining: OnnxGraph | null
 }
 
 /**
  * The same graph in two at the model-size tensor, so that pictures of different sizes are prepared one by one and then run through
- * the network together. Both are written anew from what was read: the runtime never sees the bytes of a foreign file.
+ * the network together. All are written anew from what was read: the runtime never sees the bytes of a foreign file.
  */
-export function cut({ model, metadata }: Artefact): Halves {
+export function cut({ model, metadata }: Artefact): Parts {
   const { graph } = model
   const meeting = metadata.modelSizeTensor
   const side = metadata.imageSize
-  const front = part(graph, [IMAGE], meeting)
-  const back = part(graph, [meeting], PROBABILITIES)
+  const front = part(graph, [IMAGE], [meeting])
   front.inputs.push(...graph.inputs.filter(value => value.name === IMAGE))
   front.outputs.push({ name: meeting, type: 'uint8', shape: [1, 3, side, side] })
-  back.inputs.push({ name: meeting, type: 'uint8', shape: ['batch', 3, side, side] })
-  back.outputs.push({ name: PROBABILITIES, type: 'float32', shape: ['batch', metadata.labels.length] })
-  return { front, back }
+  const offered = new Map(graph.outputs.map(value => [value.name, value]))
+  const behind = (outputs: readonly string[]) => {
+    const back = part(graph, [meeting], outputs)
+    back.inputs.push({ name: meeting, type: 'uint8', shape: ['batch', 3, side, side] })
+    for (const name of outputs) back.outputs.push({ name, type: 'float32', shape: ['batch', ...offered.get(name)!.shape!.slice(1)] })
+    return back
+  }
+  const answers = metadata.unknown ? [PROBABILITIES, DISTANCE] : [PROBABILITIES]
+  return { front, back: behind(answers), explaining: offered.has(ACTIVATION) ? behind([...answers, ACTIVATION]) : null }
 }
 
-/** What is needed to compute `output` when `given` is there. */
-function part(graph: OnnxGraph, given: readonly string[], output: string): OnnxGraph {
+/** What is needed to compute `outputs` when `given` is there. */
+function part(graph: OnnxGraph, given: readonly string[], outputs: readonly string[]): OnnxGraph {
   const maker = new Map(graph.nodes.flatMap(node => node.outputs.map(name => [name, node] as const)))
-  const wanted = [output]
+  const wanted = [...outputs]
   const seen = new Set(given)
   const nodes = new Set<OnnxGraph['nodes'][number]>()
   for (let name = wanted.pop(); name !== undefined; name = wanted.pop()) {
@@ -101,7 +142,8 @@ function part(graph: OnnxGraph, given: readonly string[], output: string): OnnxG
   const initializers = graph.initializers.filter(tensor => seen.has(tensor.name) && !given.includes(tensor.name))
   const known = new Set([...initializers.map(tensor => tensor.name), ...given])
   for (const name of seen)
-    if (!maker.has(name) && !known.has(name)) throw invalid(`"${name}" is needed for "${output}" and nothing in the file makes it`)
+    if (!maker.has(name) && !known.has(name))
+      throw invalid(`"${name}" is needed for "${outputs.join('", "')}" and nothing in the file makes it`)
   return { name: graph.name, nodes: graph.nodes.filter(node => nodes.has(node)), inputs: [], outputs: [], initializers }
 }
 
@@ -219,9 +261,12 @@ function readMetadata(entries: Readonly<Record<string, string>>): ArtefactMetada
   }
   const metadata = result.data
   if (new Set(metadata.labels).size !== metadata.labels.length) throw invalid('it has the same label twice')
-  for (const golden of metadata.golden)
+  for (const golden of metadata.golden) {
     if (golden.probabilities.length !== metadata.labels.length)
       throw invalid(`a golden prediction has ${golden.probabilities.length} probabilities for ${metadata.labels.length} labels`)
+    if ((golden.distance === undefined) !== (metadata.unknown === undefined))
+      throw invalid('distances stand in its golden predictions or its metadata "unknown", but not in both')
+  }
   return metadata
 }
 
@@ -242,11 +287,29 @@ function checkGraph({ graph, opsets }: OnnxModel, metadata: ArtefactMetadata): v
   const [image] = graph.inputs.filter(value => !graph.initializers.some(tensor => tensor.name === value.name))
   if (graph.inputs.length !== 1 || image?.name !== IMAGE || image.type !== 'uint8' || image.shape?.length !== 3 || image.shape[2] !== 3)
     throw invalid(`its only input must be "${IMAGE}", uint8 [height, width, 3]`)
-  const output = graph.outputs.find(value => value.name === PROBABILITIES)
-  if (output?.type !== 'float32') throw invalid(`it has no float32 output "${PROBABILITIES}"`)
-  const columns = output.shape?.[1]
-  if (output.shape?.length !== 2 || columns !== labels.length)
+  const output = (name: string) => {
+    const found = graph.outputs.filter(value => value.name === name)
+    if (found.length > 1) throw invalid(`it has the output "${name}" twice`)
+    if (found[0] && found[0].type !== 'float32') throw invalid(`its output "${name}" is not float32`)
+    return found[0]
+  }
+  const probabilities = output(PROBABILITIES)
+  if (!probabilities) throw invalid(`it has no float32 output "${PROBABILITIES}"`)
+  const columns = probabilities.shape?.[1]
+  if (probabilities.shape?.length !== 2 || columns !== labels.length)
     throw invalid(`it has ${labels.length} labels for ${columns ?? 'an unknown number of'} probabilities`)
+  const distance = output(DISTANCE)
+  if (!distance !== !metadata.unknown)
+    throw invalid(`of its output "${DISTANCE}" and the metadata "unknown", which go together, it has one`)
+  if (distance && (distance.shape?.length !== 2 || distance.shape[1] !== 1))
+    throw invalid(`its output "${DISTANCE}" is not one number a picture`)
+  const activation = output(ACTIVATION)
+  if (activation) {
+    const [, classes, height, width, ...more] = activation.shape ?? []
+    const places = (size: unknown) => typeof size === 'number' && size >= 1 && size <= MAX_SIDE
+    if (classes !== labels.length || !places(height) || !places(width) || more.length)
+      throw invalid(`its output "${ACTIVATION}" is not a map of known size for each of its ${labels.length} labels`)
+  }
   if (!graph.nodes.some(node => node.outputs.includes(modelSizeTensor)))
     throw invalid(`the model-size tensor ${shown(modelSizeTensor)} is not in its graph`)
 }

@@ -8,7 +8,19 @@ import type { OnnxGraph } from '../engine/onnx.ts'
 import { openSession, tensorOf } from '../engine/session.ts'
 import { Failure } from '../failure.ts'
 import type { ArtefactMetadata, Fit, Prediction } from '../sdk/index.ts'
-import { type Artefact, composeArtefact, cut, invalid, MAX_BYTES, PROBABILITIES, readArtefact, withGolden } from './artefact-format.ts'
+import {
+  ACTIVATION,
+  type Artefact,
+  composeArtefact,
+  cut,
+  DISTANCE,
+  invalid,
+  MAX_BYTES,
+  type Parts,
+  PROBABILITIES,
+  readArtefact,
+  withGolden,
+} from './artefact-format.ts'
 import { IMAGE, MODEL_SIZE, preprocessingGraph } from './preprocessing.ts'
 
 export { composeArtefact, readArtefact, withGolden }
@@ -26,15 +38,44 @@ export interface Preprocessor {
   run(picture: PictureLike): Promise<Uint8Array>
   close(): Promise<void>
 }
+/** What the network says about a picture. */
+export interface Answer {
+  /** In the order of `metadata.labels`. */
+  probabilities: Float32Array
+  /** How far it is from everything the model knows; null in files without that output. */
+  distance: number | null
+}
+export interface Explained extends Answer {
+  /** Null in files without that output. */
+  activation: ActivationMap | null
+}
+/**
+ * What each place of the picture adds to each class: `values[k]` holds rows × columns numbers, row by row, whose sum is what the softmax sees
+ * of class k. The places are those of the square at model size (`metadata.fit` says how the picture reached it).
+ */
+export interface ActivationMap {
+  rows: number
+  columns: number
+  values: Float32Array[]
+}
+
 export interface Classifier {
   readonly metadata: ArtefactMetadata
-  /** Probabilities for each picture, in the order of `metadata.labels`. */
+  /** For each picture, in order. */
+  answer(pictures: readonly PictureLike[]): Promise<Answer[]>
+  /** The probabilities alone. */
   classify(pictures: readonly PictureLike[]): Promise<Float32Array[]>
-  /** The first half of `classify`: one picture at model size, 3 · S · S bytes. */
+  /** The first half of `answer`: one picture at model size, 3 · S · S bytes. */
   prepare(picture: PictureLike): Promise<Uint8Array>
   /** The second half, all pictures in one run of the network. */
-  classifyPrepared(pictures: readonly Uint8Array[]): Promise<Float32Array[]>
-  /** Runs the golden pictures again. The difference is the largest of any probability from the one in the file; 0 without any. */
+  answerPrepared(pictures: readonly Uint8Array[]): Promise<Answer[]>
+  /** The answer with what each place adds to it. The first call opens the network once more, with that output. */
+  explain(picture: PictureLike): Promise<Explained>
+  explainPrepared(picture: Uint8Array): Promise<Explained>
+  /**
+   * Runs the golden pictures again. The difference is the largest of any probability from the one in the file, or of any distance
+   * (in parts of the recorded one where that is above 1); 0 without any.
+   */
   replayGolden(decode: Decode): Promise<{ pictures: number; largestDifference: number }>
   close(): Promise<void>
 }
@@ -55,13 +96,13 @@ export async function createPreprocessor(imageSize: number, { threads, fit }: Ru
  */
 export async function openArtefact(source: string | Uint8Array, { threads }: RunOptions): Promise<Classifier> {
   const artefact = readArtefact(typeof source === 'string' ? await readArtefactFile(source) : source)
-  const halves = cut(artefact)
-  const front = await open(halves.front, threads)
-  const back = await open(halves.back, threads).catch(async error => {
+  const parts = cut(artefact)
+  const front = await open(parts.front, threads)
+  const back = await open(parts.back, threads).catch(async error => {
     await front.release()
     throw error
   })
-  return classifier(artefact, front, back)
+  return classifier(artefact, front, back, parts, threads)
 }
 
 async function readArtefactFile(path: string): Promise<Uint8Array> {
@@ -81,47 +122,82 @@ async function readArtefactFile(path: string): Promise<Uint8Array> {
 /** Most pictures that go through the network at once; larger requests are cut into pieces, so memory stays bounded. */
 const MAX_BATCH = 32
 
-function classifier({ metadata }: Artefact, front: InferenceSession, back: InferenceSession): Classifier {
-  const { imageSize: side, labels, modelSizeTensor } = metadata
+function classifier(
+  { metadata }: Artefact,
+  front: InferenceSession,
+  back: InferenceSession,
+  { explaining }: Parts,
+  threads: number,
+): Classifier {
+  const { imageSize: side, labels, modelSizeTensor, unknown } = metadata
   const preprocess = preprocessor(front, modelSizeTensor, side)
+  const outputs = unknown ? [PROBABILITIES, DISTANCE] : [PROBABILITIES]
+  let explainer: Promise<InferenceSession> | null = null
 
-  async function classifyPrepared(pictures: readonly Uint8Array[]): Promise<Float32Array[]> {
-    const answers: Float32Array[] = []
+  const batchOf = (pictures: readonly Uint8Array[]) => {
+    const batch = new Uint8Array(pictures.length * 3 * side * side)
+    for (const [i, picture] of pictures.entries()) batch.set(picture, i * 3 * side * side)
+    return { data: batch, shape: [pictures.length, 3, side, side] }
+  }
+  const answersIn = (results: Results, n: number): Answer[] => {
+    const rows = floats(results, PROBABILITIES, n * labels.length)
+    const distances = unknown ? floats(results, DISTANCE, n) : null
+    return Array.from({ length: n }, (_, i) => ({
+      probabilities: rows.slice(i * labels.length, (i + 1) * labels.length),
+      distance: distances ? distances[i]! : null,
+    }))
+  }
+
+  async function answerPrepared(pictures: readonly Uint8Array[]): Promise<Answer[]> {
+    const answers: Answer[] = []
     for (let from = 0; from < pictures.length; from += MAX_BATCH) {
       const part = pictures.slice(from, from + MAX_BATCH)
-      const batch = new Uint8Array(part.length * 3 * side * side)
-      for (const [i, picture] of part.entries()) batch.set(picture, i * 3 * side * side)
-      const rows = await run(back, modelSizeTensor, batch, [part.length, 3, side, side], PROBABILITIES)
-      if (!(rows instanceof Float32Array) || rows.length !== part.length * labels.length)
-        throw invalid(`it answered ${rows.length} numbers for ${part.length} × ${labels.length} probabilities`)
-      for (const i of part.keys()) answers.push(rows.slice(i * labels.length, (i + 1) * labels.length))
+      const { data, shape } = batchOf(part)
+      answers.push(...answersIn(await run(back, modelSizeTensor, data, shape, outputs), part.length))
     }
     return answers
   }
-  const classify: Classifier['classify'] = async pictures => {
+  async function answer(pictures: readonly PictureLike[]): Promise<Answer[]> {
     const prepared: Uint8Array[] = []
     for (const picture of pictures) prepared.push(await preprocess.run(picture))
-    return classifyPrepared(prepared)
+    return answerPrepared(prepared)
+  }
+  async function explainPrepared(picture: Uint8Array): Promise<Explained> {
+    if (!explaining) return { ...(await answerPrepared([picture]))[0]!, activation: null }
+    explainer ??= open(explaining, threads)
+    const { data, shape } = batchOf([picture])
+    const results = await run(await explainer, modelSizeTensor, data, shape, [...outputs, ACTIVATION])
+    const [, , rows, columns] = explaining.outputs.find(({ name }) => name === ACTIVATION)!.shape as number[]
+    const places = rows! * columns!
+    const all = floats(results, ACTIVATION, labels.length * places)
+    const values = labels.map((_, k) => all.slice(k * places, (k + 1) * places))
+    return { ...answersIn(results, 1)[0]!, activation: { rows: rows!, columns: columns!, values } }
   }
   return {
     metadata,
-    classify,
-    classifyPrepared,
+    answer,
+    answerPrepared,
+    classify: async pictures => (await answer(pictures)).map(({ probabilities }) => probabilities),
     prepare: preprocess.run,
+    explain: async picture => explainPrepared(await preprocess.run(picture)),
+    explainPrepared,
     async replayGolden(decode) {
       let largestDifference = 0
-      for (const { png, probabilities } of metadata.golden) {
-        const [now] = await classify([await decode(Buffer.from(png, 'base64'))])
+      const compare = (now: number, then: number, unit = 1) => {
         // NaN compares as the largest difference, not as none
-        for (const [i, value] of probabilities.entries()) {
-          const difference = Math.abs(now![i]! - value)
-          if (!(difference <= largestDifference)) largestDifference = Number.isNaN(difference) ? Infinity : difference
-        }
+        const difference = Math.abs(now - then) / unit
+        if (!(difference <= largestDifference)) largestDifference = Number.isNaN(difference) ? Infinity : difference
+      }
+      for (const { png, probabilities, distance } of metadata.golden) {
+        const [now] = await answer([await decode(Buffer.from(png, 'base64'))])
+        for (const [i, value] of probabilities.entries()) compare(now!.probabilities[i]!, value)
+        if (distance !== undefined) compare(now!.distance ?? NaN, distance, Math.max(1, Math.abs(distance)))
       }
       return { pictures: metadata.golden.length, largestDifference }
     },
     async close() {
-      await Promise.all([front.release(), back.release()])
+      const opened = await explainer?.catch(() => null)
+      await Promise.all([front.release(), back.release(), opened?.release()])
     },
   }
 }
@@ -131,20 +207,28 @@ function preprocessor(session: InferenceSession, output: string, side: number): 
     async run({ width, height, data }) {
       if (!(width > 0 && height > 0) || data.length !== width * height * 3)
         throw new Failure('shape_mismatch', { operation: 'preprocessing', a: `[${height}, ${width}, 3]`, b: `[${data.length}]` })
-      const planes = await run(session, IMAGE, data, [height, width, 3], output)
+      const planes = (await run(session, IMAGE, data, [height, width, 3], [output]))[output]?.data
       if (!(planes instanceof Uint8Array) || planes.length !== 3 * side * side)
-        throw invalid(`pictures come out of its preprocessing with ${planes.length} bytes instead of 3 × ${side} × ${side}`)
+        throw invalid(`pictures come out of its preprocessing as something else than 3 × ${side} × ${side} bytes`)
       return planes
     },
     close: () => session.release(),
   }
 }
 
-/** The answer for one picture, most probable label first. */
-export function prediction({ labels, threshold }: Pick<ArtefactMetadata, 'labels' | 'threshold'>, row: Float32Array): Prediction {
+/**
+ * The answer for one picture, most probable label first. It is `unknown` where the picture is farther away than the file's threshold; by
+ * its probability only in files that know no distance. Not by both: each of the two rules has its own false alarms (docs/unknown.md).
+ */
+export function prediction(
+  { labels, threshold, unknown }: Pick<ArtefactMetadata, 'labels' | 'threshold' | 'unknown'>,
+  row: Float32Array,
+  distance: number | null = null,
+): Prediction {
   const probabilities = labels.map((label, i) => ({ label, probability: row[i]! })).sort((a, b) => b.probability - a.probability)
   const [best] = probabilities
-  return { label: best!.label, probability: best!.probability, unknown: best!.probability < threshold, probabilities }
+  const strange = unknown && distance !== null ? !(distance <= unknown.threshold) : best!.probability < threshold
+  return { label: best!.label, probability: best!.probability, unknown: strange, probabilities }
 }
 
 /**
@@ -156,8 +240,13 @@ export async function recordGolden(bytes: Uint8Array, pngs: readonly Uint8Array[
   try {
     const golden = []
     for (const png of pngs) {
-      const [probabilities] = await model.classify([await decode(png)])
-      golden.push({ png: Buffer.from(png).toString('base64'), probabilities: Array.from(probabilities!) })
+      const [answer] = await model.answer([await decode(png)])
+      const { probabilities, distance } = answer!
+      golden.push({
+        png: Buffer.from(png).toString('base64'),
+        probabilities: Array.from(probabilities),
+        ...(distance !== null && { distance }),
+      })
     }
     return withGolden(bytes, golden)
   } finally {
@@ -175,13 +264,28 @@ async function open(graph: OnnxGraph, threads: number): Promise<InferenceSession
   }
 }
 
-async function run(session: InferenceSession, input: string, data: Uint8Array, shape: readonly number[], output: string) {
+type Results = InferenceSession.OnnxValueMapType
+
+async function run(
+  session: InferenceSession,
+  input: string,
+  data: Uint8Array,
+  shape: readonly number[],
+  outputs: readonly string[],
+): Promise<Results> {
   try {
-    const results = await session.run({ [input]: tensorOf('uint8', data, shape) }, [output])
-    return results[output]!.data as Uint8Array | Float32Array
+    return await session.run({ [input]: tensorOf('uint8', data, shape) }, outputs)
   } catch (error) {
     throw new Failure('artefact_invalid', { problem: runtimeText(error) }, { cause: error })
   }
+}
+
+/** A file may say one thing about its outputs and compute another. */
+function floats(results: Results, output: string, expected: number): Float32Array {
+  const data = results[output]?.data
+  if (!(data instanceof Float32Array) || data.length !== expected)
+    throw invalid(`it answered ${(data as Float32Array | undefined)?.length ?? 'no'} numbers as "${output}" instead of ${expected}`)
+  return data
 }
 
 /** The runtime's messages quote names from the file at any length. */

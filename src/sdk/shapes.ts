@@ -328,6 +328,9 @@ export const Unknown = z.strictObject({
   auroc: z.number().nullable(),
   /** The same with the largest probability instead of the distance, for comparison. */
   aurocOfProbability: z.number().nullable(),
+  /** Share of the pictures of left-out classes that were called unknown where `falseAlarmRate` of the known ones were, by distance and by probability. */
+  detected: z.number().nullable().optional(),
+  detectedByProbability: z.number().nullable().optional(),
   perClass: z.array(z.strictObject({ label: z.string(), n: z.int(), auroc: z.number(), aurocOfProbability: z.number() })),
 })
 export type Unknown = z.infer<typeof Unknown>
@@ -451,8 +454,20 @@ export const ArtefactMetadata = z.strictObject({
     created: z.string(),
   }),
   licence: z.string(),
-  /** Small pictures (PNG, base64) with the probabilities that this very file gave when it was made. */
-  golden: z.array(z.strictObject({ png: z.string(), probabilities: z.array(z.number()) })),
+  /**
+   * Goes with the output `distance`: a picture beyond the threshold is none of the classes. The threshold was chosen so that of pictures of
+   * known classes the share `falseAlarmRate` lies beyond it; `ladder[i]` is the distance that i % of them do not exceed, 0 to 100. Absent in
+   * files that know an “unknown” by probability alone.
+   */
+  unknown: z
+    .strictObject({
+      threshold: z.number(),
+      falseAlarmRate: z.number().min(0).max(1),
+      ladder: z.array(z.number()).length(101),
+    })
+    .optional(),
+  /** Small pictures (PNG, base64) with the probabilities, and the distance where there is one, that this very file gave when it was made. */
+  golden: z.array(z.strictObject({ png: z.string(), probabilities: z.array(z.number()), distance: z.number().optional() })),
 })
 export type ArtefactMetadata = z.infer<typeof ArtefactMetadata>
 

@@ -81,9 +81,11 @@ function start(): void {
   }
   async function classify(batch: readonly Prepared[]): Promise<void> {
     try {
-      const rows = await classifier!.classifyPrepared(batch.map(({ picture }) => picture))
-      for (const [i, { id }] of batch.entries())
-        send({ kind: 'answer', id, prediction: prediction(classifier!.metadata, rows[i]!), batch: batch.length })
+      const answers = await classifier!.answerPrepared(batch.map(({ picture }) => picture))
+      for (const [i, { id }] of batch.entries()) {
+        const { probabilities, distance } = answers[i]!
+        send({ kind: 'answer', id, prediction: prediction(classifier!.metadata, probabilities, distance), batch: batch.length })
+      }
     } catch (error) {
       if (batch.length === 1) send({ kind: 'failed', id: batch[0]!.id, failure: sendable(error) })
       else for (const one of batch) await classify([one]) // one bad picture must not fail the others

@@ -114,7 +114,7 @@ test('ONNX Runtime for Python gives the same probabilities', t => {
 import sys, json, numpy, onnxruntime
 folder, sizes = sys.argv[1], json.loads(sys.argv[2])
 session = onnxruntime.InferenceSession(folder + '/model.onnx')
-assert [i.name for i in session.get_inputs()] == ['image'] and [o.name for o in session.get_outputs()] == ['probabilities']
+assert [i.name for i in session.get_inputs()] == ['image'] and [o.name for o in session.get_outputs()] == ['probabilities', 'activation']
 labels = json.loads(session.get_modelmeta().custom_metadata_map['plinth.labels'])
 assert labels == ['one', 'two', 'three', 'four', 'five'], labels
 rows = [session.run(None, {'image': numpy.fromfile(f'{folder}/{i}.rgb', numpy.uint8).reshape(h, w, 3)})[0][0].tolist() for i, (h, w) in enumerate(sizes)]

@@ -36,7 +36,7 @@ test('the file is one standard model: the plain runtime gives the same from `ima
   const bytes = tinyArtefact({ random: true, imageSize: 64 })
   const session = await InferenceSession.create(bytes)
   assert.deepEqual(session.inputNames, ['image'])
-  assert.deepEqual(session.outputNames, ['probabilities'])
+  assert.deepEqual(session.outputNames, ['probabilities', 'activation'])
   const picture = noise(123, 77)
   const whole = await session.run({ image: new Tensor('uint8', picture.data, [77, 123, 3]) })
   assert.deepEqual(whole['probabilities']!.dims, [1, 3])
