@@ -1,5 +1,6 @@
 /** What changed between two dataset versions, picture by picture: known by its pixels, so that a new name or another format is no new picture. Pure. */
 import type { Manifest, ManifestRow } from '../sdk/shapes.ts'
+import { byCodePoint } from './source.ts'
 
 export interface DatasetDiff {
   added: string[]
@@ -58,6 +59,8 @@ export function diffDatasets(before: Part, after: Part): DatasetDiff {
   const added = new Set(diff.added)
   for (const path of old.keys()) (added.has(path) ? diff.changed : diff.removed).push(path)
   diff.added = diff.added.filter(path => !old.has(path))
+  diff.relabelled.sort((a, b) => byCodePoint(a.path, b.path))
+  diff.renamed.sort((a, b) => byCodePoint(a.to, b.to))
   return diff
 }
 

@@ -70,15 +70,20 @@ function placesFor({ rows }: Manifest, keepPaths: boolean): string[] {
     keepPaths || foldersSayIt(rows)
       ? rows.map(row => row.path)
       : rows.map(row => [row.side, ...row.labels.slice(0, 1), nameOf(row.path)].filter(Boolean).join('/'))
-  const taken = new Set<string>()
-  return wanted.map((path, index) => {
-    const safe = safePath(path)
-    const free = taken.has(safe) ? withMark(safe, rows[index]!.content.slice(0, 8), taken) : safe
+  const safe = wanted.map(safePath)
+  const taken = new Set(safe.flatMap(foldersOf)) // a made-up name may be that of a folder
+  return safe.map((path, index) => {
+    const free = taken.has(path) ? withMark(path, rows[index]!.content.slice(0, 8), taken) : path
     taken.add(free)
     return free
   })
 }
 
+const foldersOf = (path: string) =>
+  path
+    .split('/')
+    .slice(0, -1)
+    .map((_, index, parts) => parts.slice(0, index + 1).join('/'))
 const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)
 
 /** Whether a folder with these paths would be understood as what the rows say. */

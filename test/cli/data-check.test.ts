@@ -26,9 +26,6 @@ function check(at: Places, ...words: string[]): DataCheck {
   return DataCheck.parse(JSON.parse(stdout.trim().split('\n').at(-1)!).dataset)
 }
 
-fromRgb(scene(width, height, seed), width, height)
-  .jpeg()
-  .toBuffer()
 const house = (seed: number) =>
   fromRgb(
     paint(120, 90, (x, y) => {
