@@ -123,7 +123,7 @@ export interface DataCheckRequest {
 export async function checkData<T>(
   source: string,
   request: DataCheckRequest,
-  use: (checked: Checked, pictures: { manifest: Manifest; bytes: PictureFiles['bytes'] }) => Promise<T>,
+  use: (checked: Checked, pictures: { manifest: Manifest; bytes: PictureFiles['bytes']; understood: string | null }) => Promise<T>,
 ): Promise<T> {
   const { signal, onProgress, seed } = request
   const pattern = request.groupBy === undefined ? undefined : groupPattern(request.groupBy)
@@ -131,12 +131,16 @@ export async function checkData<T>(
   const facts = await openFactsOrForget(join(cachePath(), 'facts'))
   const home = isPath(source) ? null : await openHome()
   let files: PictureFiles | null = null
+  let understood: string | null = null // of a folder: how its labels were told
   try {
     const dataset = home && (await resolveDataset(home, source))
     const manifest =
       dataset?.manifest ??
       (await importPictures(source, {
         blobs: null,
+        onUnderstood: text => {
+          understood = text
+        },
         facts,
         signal,
         accept: 'anything',
@@ -172,7 +176,7 @@ export async function checkData<T>(
       signal,
       onProgress,
     })
-    return await use(checked, { manifest, bytes })
+    return await use(checked, { manifest, bytes, understood })
   } catch (error) {
     if (signal.aborted)
       throw new Failure('interrupted', { next: 'What was found out so far is remembered: the same command goes on from there.' })

@@ -1,5 +1,5 @@
 import { basename, resolve } from 'node:path'
-import { checkData, checkText, findingsOf, writeCheckReport } from '../server.ts'
+import { checkData, checkText, findingsOf, isPath, nameFrom, writeCheckReport } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 import { shellWord } from './text.ts'
 
@@ -32,12 +32,13 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
     await checkData(
       source,
       { deep, alike, seed, signal, onProgress, ...(groupBy !== undefined && { groupBy }), ...(threads && { threads }) },
-      async ({ check }, pictures) => {
+      async ({ check }, { understood, ...pictures }) => {
         phase?.bar.end()
         const findings = findingsOf(check, { source: shellWord(source), deep })
-        const next = nextCommand(findings, { source: shellWord(source), report, deep })
-        if (report !== undefined) await writeCheckReport(report, { title: basename(resolve(source)), check, findings, next, ...pictures })
-        out(checkText(check, findings, { width: Math.min(110, process.stdout.columns || 100), style }))
+        const next = nextCommand(findings, { source, report, deep })
+        if (report !== undefined)
+          await writeCheckReport(report, { title: basename(resolve(source)), understood, check, findings, next, ...pictures })
+        out(checkText(check, findings, { understood, width: Math.min(110, process.stdout.columns || 100), style }))
         if (report !== undefined) say(`\nThe page with the pictures: ${report}`)
         say(`\nNext: ${next}`)
         result({ dataset: { ...check, report: report ?? null } })
@@ -48,14 +49,17 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
 
 const countsPictures = /reading|looking/
 
-/** With pictures to look at, the page that shows them; with a test that is none, what it is worth without; else the training. */
+/** Where a test is none, what it is worth without; with pictures to look at, the page that shows them; with labels to decide, the review; else the training. */
 function nextCommand(
   findings: ReturnType<typeof findingsOf>,
   { source, report, deep }: { source: string; report: string | undefined; deep: boolean },
 ): string {
-  const leaks = findings.some(({ key }) => key === 'across-split')
-  if (leaks && !deep) return `plinth data check ${source} --deep --report report.html`
+  const found = (...keys: string[]) => findings.some(({ key }) => keys.includes(key))
+  const word = shellWord(source)
+  if (found('across-split') && !deep) return `plinth data check ${word} --deep --report report.html`
   if (report === undefined && findings.some(({ level }) => level !== 'known'))
-    return `plinth data check ${source}${deep ? ' --deep' : ''} --report report.html`
-  return `plinth train ${source}`
+    return `plinth data check ${word}${deep ? ' --deep' : ''} --report report.html`
+  if (found('conflicts', 'mislabels') && !found('small-classes'))
+    return isPath(source) ? `plinth data import ${word} && plinth data review ${nameFrom(source)}` : `plinth data review ${word}`
+  return `plinth train ${word}`
 }

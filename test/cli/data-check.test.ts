@@ -81,7 +81,7 @@ test('an ugly folder: what is wrong is found, said, and shown on a page; nothing
 
   const text = run(at, 'check', photos)
   assert.equal(text.status, 0)
-  assert.match(text.stdout, /^27 pictures in 2 classes: 2 things to put right/)
+  assert.match(text.stdout, /^27 pictures in 2 classes, one folder per class\n\n2 things to put right/)
   assert.match(text.stdout, /te␛\[31mxt␊\.jpg/)
   assert.ok(!text.stdout.includes('\u001b'), 'no name steers the terminal')
   assert.match(text.stdout.trim().split('\n').at(-1)!, /^Next: plinth data check .*photos --report report\.html$/)

@@ -83,7 +83,7 @@ function acrossSplit({ acrossSplit: across }: DataCheck, { source, deep }: Findi
       : ` A simple model that learns from your train folder is right on ${percent(given, 1)} of your test folder as it is${
           without === null
             ? '; without the copies no test picture is left.'
-            : `, and on ${percent(without, 1)} of the ${counted(rest, 'test picture')} that ${rest === 1 ? 'is' : 'are'} no copy: ${pointsApart(given, without)}.`
+            : `, and on ${percent(without, 1)} of the ${counted(rest, 'test picture')} that ${rest === 1 ? 'is' : 'are'} no copy: ${pointsApart(given, without)}.${rest < 200 ? ' So few test pictures are a direction, not a measurement.' : ''}`
         }`
   return {
     key: 'across-split',

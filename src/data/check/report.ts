@@ -12,6 +12,8 @@ export interface CheckReportInput {
   /** What was checked, as the user calls it. */
   title: string
   check: DataCheck
+  /** How the labels were told: one folder per class, a list …; null where that is not known. */
+  understood?: string | null
   findings: readonly Finding[]
   manifest: Pick<Manifest, 'rows'>
   /** A small WebP of the picture; null where it cannot be had (any more). */
@@ -47,7 +49,7 @@ export async function renderCheckReport(input: CheckReportInput): Promise<string
 <header>
 <p class="eyebrow">Plinth · data check</p>
 <h1>${title}</h1>
-<p class="quiet small">${counted(check.images, 'picture')} in ${counted(check.classes, 'class', 'classes')} · <bdi>${check.version}</bdi> · ${made.toISOString().slice(0, 16).replace('T', ' ')} UTC</p>
+<p class="quiet small">${counted(check.images, 'picture')} in ${counted(check.classes, 'class', 'classes')}${input.understood && html`, ${input.understood}`} · <bdi>${check.version}</bdi> · ${made.toISOString().slice(0, 16).replace('T', ' ')} UTC</p>
 <p class="verdict">${verdict}</p>
 ${
   findings.length > 0 &&

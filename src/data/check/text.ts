@@ -6,6 +6,8 @@ import { counted } from './findings.ts'
 
 export interface TextOptions {
   width: number
+  /** How the labels were told, to follow behind the number of classes. */
+  understood?: string | null
   /** Colour, where the terminal wants it. */
   style(format: 'bold' | 'red' | 'yellow' | 'dim', text: string): string
 }
@@ -17,7 +19,7 @@ const examples = 3
 /** Backticks are for the page. */
 const plain = (text: string) => visible(text.replaceAll('`', ''))
 
-export function checkText(check: DataCheck, findings: readonly Finding[], { width, style }: TextOptions): string {
+export function checkText(check: DataCheck, findings: readonly Finding[], { width, understood, style }: TextOptions): string {
   const blocks = findings.map(({ level, title, meaning, next, evidence }) => {
     const head = wrapped(`${marks[level]} ${visible(title)}`, width, 2).map((line, index) =>
       index === 0 ? style(colours[level], line.slice(0, 1)) + style('bold', line.slice(1)) : style('bold', line),
@@ -43,7 +45,12 @@ export function checkText(check: DataCheck, findings: readonly Finding[], { widt
           .join(', ')
   const notes = check.notes.flatMap(note => wrapped(`· ${visible(note)}`, width, 2))
   return [
-    style('bold', `${counted(check.images, 'picture')} in ${counted(check.classes, 'class', 'classes')}: ${verdict}`),
+    wrapped(
+      `${counted(check.images, 'picture')} in ${counted(check.classes, 'class', 'classes')}${understood ? `, ${visible(understood)}` : ''}`,
+      width,
+      2,
+    ).join('\n'),
+    style('bold', verdict),
     ...blocks,
     ...(notes.length > 0 ? [notes.join('\n')] : []),
   ].join('\n\n')

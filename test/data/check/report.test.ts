@@ -119,7 +119,7 @@ async function pageOf(check: DataCheck, findings = findingsOf(check, options), c
 test('a clean set has nothing to put right and nothing to look at', async () => {
   const findings = findingsOf(clean(), options)
   assert.deepEqual(findings, [])
-  assert.match(checkText(clean(), findings, plain), /^5,000 pictures in 3 classes: Nothing wrong was found\.$/)
+  assert.match(checkText(clean(), findings, plain), /^5,000 pictures in 3 classes\n\nNothing wrong was found\.$/)
   assert.match(await pageOf(clean()), /Nothing wrong was found in 5,000 pictures\./)
 })
 
@@ -170,7 +170,7 @@ test('a text has lines that fit, examples and one next step for each, and no con
     assert.ok(line.length <= 90 || line.startsWith('    '), `${line.length}: ${line}`)
     assert.doesNotMatch(line, /[\u0000-\u001f\u202e]/)
   }
-  assert.match(text, /^5,000 pictures in 3 classes: 3 things to put right, 12 things to look at$/m)
+  assert.match(text, /^3 things to put right, 12 things to look at$/m)
   assert.match(text, /^ {2}→ /m)
   assert.match(text, /About 23 of 5,000 labels look wrong \(14 to 36\)/)
 })
