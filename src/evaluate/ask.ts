@@ -22,6 +22,8 @@ export type Source = { path: string } | { name: string }
 
 export interface Answer {
   model: ModelVersion
+  /** What was asked for: a test set with its version, the name of a dataset, or a path. */
+  set: string
   manifest: Manifest
   evaluation: Evaluation
   /** Pictures that the model has met when it was made; null = not known. */
@@ -41,7 +43,7 @@ export async function askAboutModel(home: Home, reference: string, source: Sourc
     threshold: classifier.metadata.threshold,
   }))
   if (testSet) await keepScore(home, testSet, model.digest, answer.evaluation, answer.seen)
-  return { model, manifest, ...answer, testSet: testSet && (await openTestSet(home, testSet.name)).set }
+  return { model, set: nameOf(source, testSet), manifest, ...answer, testSet: testSet && (await openTestSet(home, testSet.name)).set }
 }
 
 /** Is A better than B on these pictures? A test set counts a look for each. */
@@ -56,13 +58,12 @@ export async function askWhichIsBetter(
   const { manifest, testSet } = await labelledPictures(home, source, asking.signal)
   const names = models.map(({ name, version }) => `${name}@${version}`)
   const [nameA, nameB] = a.digest !== b.digest && names[0] === names[1] ? references : (names as [string, string])
-  const set = testSet ? `${testSet.name}@${testSet.version}` : 'path' in source ? source.path : source.name
   const comparison = await withModel(home, a, asking, (classifierA, pastA) =>
     withModel(home, b, asking, (classifierB, pastB) =>
       compareModels(
         { name: nameA, classifier: classifierA, learned: pastA.learned },
         { name: nameB, classifier: classifierB, learned: pastB.learned },
-        set,
+        nameOf(source, testSet),
         { ...asking, manifest, blob: content => home.blobs.get(content) },
       ),
     ),
@@ -92,6 +93,9 @@ export async function makeTestSet(
   if (manifest.rows.length === 0) throw new Failure('evaluation_empty')
   return { reference: await addTestSet(home, name, manifest), manifest }
 }
+
+const nameOf = (source: Source, testSet: TestSet | null): string =>
+  testSet ? `${testSet.name}@${testSet.version}` : 'path' in source ? source.path : source.name
 
 async function labelledPictures(home: Home, source: Source, signal: AbortSignal): Promise<{ manifest: Manifest; testSet: TestSet | null }> {
   if ('path' in source)

@@ -20,14 +20,14 @@ const shownAtOnce = 24
 const most = 200
 
 export async function renderComparisonReport({ comparison, pictures, notes = [] }: ComparisonReport): Promise<string> {
-  const { a, b, set, n, accuracyA, accuracyB, onlyA, onlyB, difference, low, high, p, differing } = comparison
+  const { a, b, set, n, accuracyA, accuracyB, onlyA, onlyB, difference, low, high, p, verdict, differing } = comparison
   const findings = [...comparisonFindings(comparison), ...notes.map(sentence => ({ sentence, how: 'looks' as const }))]
-  const bar = (name: string, share: number, other: number) =>
-    html`<div class="us"><dt><bdi>${name}</bdi></dt><dd class="number">${how('accuracy', shareText(share))}</dd><dd class="drawing">${shareBar(share, null, share < other)}</dd></div>`
+  const bar = (name: string, share: number, loses: boolean) =>
+    html`<div class="us"><dt><bdi>${name}</bdi></dt><dd class="number">${how('accuracy', shareText(share))}</dd><dd class="drawing">${shareBar(share, null, loses)}</dd></div>`
   const title = `${a} or ${b}?`
   const said = new Set<Method>(findings.map(finding => finding.how))
-  const methods: Method[] = (['accuracy', 'paired', 'groups', 'confusion', 'probability', 'seen', 'looks'] as const).filter(
-    key => ['accuracy', 'paired', 'confusion'].includes(key) || said.has(key) || (key === 'probability' && differing.length > 0),
+  const methods: Method[] = (['accuracy', 'paired', 'groups', 'probability', 'seen', 'looks'] as const).filter(
+    key => ['accuracy', 'paired'].includes(key) || said.has(key) || (key === 'probability' && differing.length > 0),
   )
   const body = html`
 <main>
@@ -38,8 +38,8 @@ export async function renderComparisonReport({ comparison, pictures, notes = [] 
 <div class="headline">
 <div><p class="figure">${how('paired', html`${points(difference).replace(/ points$/, '')}<small> points</small>`)}</p><p>from <bdi>${b}</bdi> to <bdi>${a}</bdi>; 95 % interval ${how('paired', html`<b>${unbroken(`${points(low)} to ${points(high)}`)}</b>`)}, ${unbroken(chance(p))}.</p></div>
 <dl class="bars">
-${bar(a, accuracyA, accuracyB)}
-${bar(b, accuracyB, accuracyA)}
+${bar(a, accuracyA, verdict === 'B is better')}
+${bar(b, accuracyB, verdict === 'A is better')}
 </dl>
 </div>
 </header>
@@ -79,12 +79,12 @@ async function differingSection(
   const cards: Html[] = []
   for (const { path, label, a: answerA, b: answerB, probabilityA, probabilityB } of differing.slice(0, most)) {
     const answer = (name: string, answer: string, probability: number) =>
-      html`<p class="answer small${answer === label && ' right'}"><span class="quiet"><bdi>${name}</bdi></span> <b><bdi>${answer}</bdi></b> ${how('probability', shareText(probability, 0))}</p>`
+      html`<p class="answer small${answer === label && ' right'}"><span class="quiet"><bdi>${name}</bdi></span> ${answer === label ? '✓' : '✗'} <b><bdi>${answer}</bdi></b> ${how('probability', shareText(probability, 0))}</p>`
     cards.push(
       html`<li>${await thumbnail(pictures, path, `${path}: labelled ${label}; ${a} says ${answerA}, ${b} says ${answerB}`)}${answer(a, answerA, probabilityA)}${answer(b, answerB, probabilityB)}<p class="path"><bdi>${path}</bdi></p></li>`,
     )
   }
   return html`<section class="worst" aria-labelledby="${id}"><h2 id="${id}">${title}</h2>
-<p class="lead">${count === 0 ? 'None.' : html`${how('confusion', counted(count, 'picture'))}, the surest mistake of the other first.${differing.length > most && ` The first ${most} are shown.`}`}</p>
-${cards.length > 0 && folded(cards, shownAtOnce, items => html`<ol class="cards">${items}</ol>`)}</section>`
+<p class="lead">${count === 0 ? 'None.' : html`${how('paired', counted(count, 'picture'))}, the surest mistake of the other first.${differing.length > most && ` The first ${most} are shown.`}`}</p>
+${cards.length > 0 && folded(cards, shownAtOnce, items => html`<ol class="cards wide">${items}</ol>`)}</section>`
 }

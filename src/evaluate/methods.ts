@@ -48,7 +48,7 @@ export const methods = {
   ],
   probability: [
     'Probability',
-    'What the model itself says of an answer, after the temperature. The calibration above says how far to believe it.',
+    'What the model itself says of an answer, after the temperature. How far to believe it is what calibration says.',
   ],
   temperature: [
     'Temperature',

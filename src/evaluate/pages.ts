@@ -1,4 +1,5 @@
 /** What was asked of finished models, written as a page. */
+import { basename } from 'node:path'
 import type { Home } from '../data/test-sets.ts'
 import { thumbnail } from '../images/encode.ts'
 import type { Comparison, Manifest } from '../sdk/index.ts'
@@ -23,7 +24,7 @@ export async function writeEvaluationReport(home: Home, answer: Answer, path: st
   ]
   const unreadable = manifest.unreadable.map(each => `${each.path} could not be read and is left out: ${each.reason}`)
   const page = await renderReport({
-    title: testSet ? `${name} on ${testSet.name}@${testSet.version}` : name,
+    title: `${name} on ${basename(answer.set)}`,
     result: null,
     evaluation,
     classes: model.labels,

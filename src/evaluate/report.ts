@@ -54,7 +54,11 @@ export async function renderReport(input: ReportInput): Promise<string> {
   const of = result
     ? html`<bdi>${name}</bdi>@${version} · ${how('data', counted(result.dataset.images, 'picture'))} in ${counted(result.dataset.classes, 'class')} · model <bdi>${result.model.name}</bdi>@${result.model.version}`
     : html`${how('data', counted(evaluation.n, 'picture'))} in ${counted(input.classes.length, 'class')}`
-  const findings = [...warnings, ...furtherFindings(evaluation), ...trainingFindings({ ...result })]
+  const findings = [
+    ...warnings,
+    ...furtherFindings(evaluation),
+    ...trainingFindings({ unknown: result?.unknown, mislabels: result?.mislabels }),
+  ]
   const grouped = evaluation.interval?.method === 'grouped-wilson'
   const body = html`
 <main>

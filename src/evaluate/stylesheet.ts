@@ -28,17 +28,19 @@ dt:target, dt:target + dd { background: var(--raised); color: var(--ink); }
 .sheet { margin-top: 1.6rem; }
 .sheet p { margin-bottom: 0.6rem; }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 0.3rem; }
-.cards.pairs { grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); }
-.cards.wide { grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
+@media (min-width: 44.01rem) {
+  .cards.pairs { grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); }
+  .cards.wide { grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
+}
 .near { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.35rem; list-style: none; margin: 0.25rem 0 0; padding: 0; }
 .near .picture { border-radius: 3px; margin-bottom: 0.15rem; }
 .cards .near .path { margin: 0; font-size: 0.7rem; }
-.scores td.remark { white-space: normal; min-width: 12rem; padding-left: 1rem; }
+details + p { margin-top: 0.9rem; }
+.scores .remark { display: block; font-weight: 400; }
+.scores .verdict { white-space: nowrap; }
 .worse td, .worse th { color: var(--warm); }
 .worse .fill { fill: var(--warm); }
 .worse .interval { fill: var(--warm-soft); }
-.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem 2rem; }
-.sides .right { color: var(--accent); }
 .cards .answer.right b { color: var(--accent); }
 .headline { display: grid; grid-template-columns: minmax(15rem, 5fr) 7fr; gap: 2.5rem; align-items: center; margin-top: 2.6rem; }
 .figure { font-size: clamp(3.6rem, 11vw, 5.4rem); line-height: 1; letter-spacing: -0.035em; margin: 0 0 0.7rem; font-variant-numeric: lining-nums; }
@@ -88,6 +90,8 @@ ${darkHeat}
 
 @media (max-width: 44rem) {
   .mixed { grid-template-columns: minmax(0, 1fr); }
+  .sheet .strip { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.4rem; }
+  .scores .roomy { display: none; }
   .headline { grid-template-columns: 1fr; gap: 1.8rem; margin-top: 1.8rem; }
   .confusion tbody th { max-width: 6.5rem; }
 }

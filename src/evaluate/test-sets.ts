@@ -70,8 +70,8 @@ export function flattery(models: number, { low, high }: Pick<Evaluation, 'low' |
   return expectedMaximum(models) * standardError
 }
 
-/** Flattery from which the set should not have the last word, as a share. */
-const tooMuch = 0.01
+/** From so many standard errors of luck on the set should not have the last word: that is from the fourth model on. */
+const tooMuch = 1
 
 /** How worn a set is, in a sentence; null while nobody has looked. `score`: a typical one on this set. */
 export function wear({ name, looks, models }: TestSet, score: Pick<Evaluation, 'low' | 'high'> | null): string | null {
@@ -81,7 +81,7 @@ export function wear({ name, looks, models }: TestSet, score: Pick<Evaluation, '
   const gain = score && flattery(models, score)
   if (gain === null) return `${count}.`
   const best = `choosing the best of ${models} by it flatters that one by up to ${(100 * gain).toFixed(1)} points`
-  return gain < tooMuch
+  return expectedMaximum(models) < tooMuch
     ? `${count}: ${best}.`
     : `${count}: ${best}. Its number is too good to be the last word: keep fresh pictures for that.`
 }
@@ -90,9 +90,11 @@ export function wear({ name, looks, models }: TestSet, score: Pick<Evaluation, '
 export function seenSentence(seen: Seen | null, n: number, model: string): string[] {
   if (!seen || seen.trained + seen.chosenOn === 0) return []
   const { trained, chosenOn, without } = seen
+  const these = ` of these ${n} pictures`
+  const were = (count: number) => (count === 1 ? 'was' : 'were')
   const parts = [
-    ...(trained > 0 ? [`${trained} of these ${n} pictures were learned from`] : []),
-    ...(chosenOn > 0 ? [`${chosenOn}${trained > 0 ? '' : ` of these ${n} pictures`} were used to choose it`] : []),
+    ...(trained > 0 ? [`${trained}${these} ${were(trained)} learned from`] : []),
+    ...(chosenOn > 0 ? [`${chosenOn}${trained > 0 ? '' : these} ${were(chosenOn)} used to choose it`] : []),
   ]
   const rest = without
     ? `On the other ${without.n} it is right on ${percent(without.accuracy)} (95 % interval ${percent(without.low)} to ${percent(without.high)}): believe that number.`

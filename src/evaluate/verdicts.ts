@@ -122,7 +122,7 @@ function crossValidationVerdict({ crossValidation }: Evaluation): string[] {
   const { accuracy, low, high, n, folds, repeats, groups } = crossValidation
   const together = groups < n ? ` (${groups} groups)` : ''
   return [
-    `Cross-validation of the head on all ${n} pictures${together}: ${percent(accuracy)}, 95 % interval ${percent(low)} to ${percent(high)}, ${folds} parts ${repeats} times. It judges the plain head, on more pictures than the test has.`,
+    `Cross-validation of the head on all ${n} pictures${together}: ${percent(accuracy)}, 95 % interval ${percent(low)} to ${percent(high)}, ${folds} parts, ${repeats} times. It judges the plain head, on more pictures than the test has.`,
   ]
 }
 
@@ -146,7 +146,9 @@ function sliceVerdict({ slices = [] }: Evaluation): string[] {
         ? `The one part that could be looked at (${sliceName(slices[0]!)}) does not differ from the rest beyond luck.`
         : `None of ${slices.length} parts of the test pictures (${[...new Set(slices.map(({ by }) => by))].join(', ')}) differs from the others beyond luck.`,
     ]
-  return standing
+  // the others being better is what “this one is worse” says already
+  const worse = standing.filter(({ stands }) => stands === 'worse')
+  return (worse.length > 0 ? worse : standing)
     .slice(0, 5)
     .map(
       slice =>

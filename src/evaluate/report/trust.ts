@@ -54,20 +54,22 @@ ${
 /** The score beside what other ways of testing say. */
 export function otherSplitsSection({ accuracy, low, high, n, randomSplit, crossValidation }: Evaluation): Html {
   if (!randomSplit && !crossValidation) return html``
-  const row = (name: Html | string, share: number, interval: [number, number] | null, remark: string, key: Parameters<typeof how>[0]) =>
-    html`<tr><th scope="row">${name}</th><td class="number">${how(key, shareText(share))}</td><td class="bar">${shareBar(share, interval, !interval)}<span class="hidden">${interval && `between ${shareText(interval[0])} and ${shareText(interval[1])}`}</span></td><td class="remark small quiet">${remark}</td></tr>`
-  const range = (from: number, to: number) => `${shareText(from)} to ${shareText(to)}`
+  const row = (name: string, remark: string, share: number, interval: [number, number] | null, key: Parameters<typeof how>[0]) =>
+    html`<tr><th scope="row">${name}<span class="remark small quiet">${remark}</span></th><td class="number">${how(key, shareText(share))}</td><td class="bar">${shareBar(share, interval, !interval)}</td></tr>`
+  const range = (from: number, to: number) => `95 % interval ${shareText(from)} to ${shareText(to)}`
+  const folds =
+    crossValidation &&
+    `${counted(crossValidation.n, 'picture')}${crossValidation.groups < crossValidation.n ? ` in ${counted(crossValidation.groups, 'group')}` : ''}, ${crossValidation.folds} parts, ${crossValidation.repeats} times; ${range(crossValidation.low, crossValidation.high)}`
   return html`<section aria-labelledby="splits"><h2 id="splits">What other ways of testing would say</h2>
 <p class="lead">The same pictures, divided differently. A number far above the first one is too good to be true.</p>
 ${scrolling(
   'Scores by way of testing',
-  html`<table class="scores"><thead><tr><th scope="col">Tested</th><th scope="col" class="number">Accuracy</th><th scope="col"><span class="hidden">as a bar</span></th><th scope="col">on</th></tr></thead><tbody>
-${row('This model, on its test side', accuracy, [low, high], `${counted(n, 'picture')}; ${range(low, high)}`, 'interval')}
-${crossValidation && row('Head alone, cross-validation', crossValidation.accuracy, [crossValidation.low, crossValidation.high], `${counted(crossValidation.n, 'picture')}${crossValidation.groups < crossValidation.n ? ` in ${counted(crossValidation.groups, 'group')}` : ''}, ${crossValidation.folds} parts, ${crossValidation.repeats} times; ${range(crossValidation.low, crossValidation.high)}`, 'folds')}
-${
-  randomSplit &&
-  html`${row('Head alone, copies kept together', randomSplit.grouped, null, `mean of ${randomSplit.repeats} splits of about ${counted(randomSplit.n, 'test picture')}`, 'random')}${row('Head alone, split by chance', randomSplit.random, null, 'the same, but copies and groups are torn apart: what most tools report', 'random')}`
-}</tbody></table>`,
+  html`<table class="scores"><thead><tr><th scope="col">Tested</th><th scope="col" class="number">Accuracy</th><th scope="col"><span class="hidden">as a bar</span></th></tr></thead><tbody>
+${row('This model, on its test side', `${counted(n, 'picture')}; ${range(low, high)}`, accuracy, [low, high], 'interval')}
+${crossValidation && row('Head alone, cross-validation', folds!, crossValidation.accuracy, [crossValidation.low, crossValidation.high], 'folds')}
+${randomSplit && row('Head alone, copies kept together', `mean of ${randomSplit.repeats} splits of about ${counted(randomSplit.n, 'test picture')}`, randomSplit.grouped, null, 'random')}
+${randomSplit && row('Head alone, split by chance', 'the same, but copies and groups are torn apart: what most tools report', randomSplit.random, null, 'random')}
+</tbody></table>`,
 )}</section>`
 }
 
@@ -80,12 +82,12 @@ export function slicesSection({ slices = [], accuracy }: Evaluation): Html {
   if (slices.length === 0) return html``
   const rows = slices.map(
     ({ by, value, n, accuracy: share, low, high, stands }) =>
-      html`<tr class="${stands === 'worse' ? 'worse' : ''}"><th scope="row"><span class="quiet">${by}</span> <bdi>${value}</bdi></th><td class="number">${n}</td><td class="number">${how('interval', shareText(share, 0))}</td><td class="bar">${shareBar(share, [low, high])}<span class="hidden">between ${shareText(low, 0)} and ${shareText(high, 0)}</span></td><td class="name">${how('slices', standing[stands])}</td></tr>`,
+      html`<tr class="${stands === 'worse' ? 'worse' : ''}"><th scope="row"><span class="quiet">${by}</span> <bdi>${value}</bdi></th><td class="number">${n}</td><td class="number">${how('interval', shareText(share, 0))}</td><td class="bar roomy">${shareBar(share, [low, high])}<span class="hidden">between ${shareText(low, 0)} and ${shareText(high, 0)}</span></td><td class="verdict">${how('slices', standing[stands])}</td></tr>`,
   )
   const list = (items: readonly Html[]) =>
     scrolling(
       'Scores by where pictures come from',
-      html`<table class="scores"><thead><tr><th scope="col">Part</th><th scope="col" class="number">Pictures</th><th scope="col" class="number">Accuracy</th><th scope="col">95 % interval</th><th scope="col">Beside the rest</th></tr></thead><tbody>${items}</tbody></table>`,
+      html`<table class="scores"><thead><tr><th scope="col">Part</th><th scope="col" class="number">Pictures</th><th scope="col" class="number">Accuracy</th><th scope="col" class="roomy">95 % interval</th><th scope="col">Beside the rest</th></tr></thead><tbody>${items}</tbody></table>`,
     )
   return html`<section aria-labelledby="slices"><h2 id="slices">Where the pictures come from</h2>
 <p class="lead">Parts of the test set by folder, camera, month and file format; all together ${shareText(accuracy, 0)}. “Worse” and “better” are said only where ${how('slices', 'luck and the mix of classes')} do not explain it.</p>
