@@ -4,7 +4,7 @@
  */
 import { unitsOf } from '../data/folds.ts'
 import { randomFrom } from '../engine/random.ts'
-import { outOfFold } from './out-of-fold.ts'
+import { outOfFold, scaled } from './out-of-fold.ts'
 
 export interface CrossValidationTask {
   /** [n, width] */
@@ -39,7 +39,7 @@ const draws = 2000
 export async function crossValidate(task: CrossValidationTask): Promise<CrossValidation> {
   const { labels, classes, groups, folds = 5, repeats = 3, seed } = task
   const n = labels.length
-  const { repeats: heard } = await outOfFold({ ...task, folds, repeats })
+  const heard = await outOfFold({ ...task, features: scaled(task.features, task.width, n), folds, repeats })
   const right = Float64Array.from({ length: n }, (_, i) => {
     let sum = 0
     for (const { probabilities } of heard) {

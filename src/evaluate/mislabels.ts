@@ -1,103 +1,233 @@
-/** Labels that look wrong, ranked, with the evidence beside each. They are proposals: nothing is ever relabelled by itself. */
-import { unitOfRow } from '../data/folds.ts'
-import { randomFrom } from '../engine/random.ts'
+/**
+ * Labels that look wrong, ranked, with the evidence beside each. They are proposals: nothing is ever relabelled by itself.
+ *
+ * Near-copies with different labels come first, because one of them is wrong for certain. The others follow by suspicion (suspicion.ts), in three piles that
+ * want different cures. How many are wrong in all is an estimate of its own (label-noise.ts): the list is longer than that on purpose.
+ */
+import { unitsOf } from '../data/folds.ts'
+import { Failure } from '../failure.ts'
 import type { Mislabels } from '../sdk/shapes.ts'
-import { nearestNeighbours } from './neighbours.ts'
-import { outOfFold } from './out-of-fold.ts'
+import { estimateNoise } from './label-noise.ts'
+import { type Suspicion, suspicions } from './suspicion.ts'
 
 export interface MislabelTask {
-  /** [n, width] of the untouched backbone */
+  /** [n, width] of the untouched backbone. */
   features: Float32Array
   width: number
-  /** [n] numbers into `classes` */
+  /** [n] numbers into `classes`. */
   labels: Int32Array
   classes: readonly string[]
+  /** [n] */
   paths: readonly string[]
-  /** Copies and scenes: a copy with the same wrong label must not vouch for it. */
+  /** Copies and scenes, by row: a copy with the same wrong label must not vouch for it. */
   groups: readonly (readonly number[])[]
+  /** Verified copies among them (`samePicture`). Without it those of a group whose features are all but equal are taken for copies. */
+  copies?: readonly (readonly number[])[]
   threads: number
   seed: number
   signal?: AbortSignal | undefined
   onProgress?: ((done: number, total: number) => void) | undefined
 }
 
-const neighboursAsked = 10
 const neighboursShown = 5
+const list = { fewest: 20, most: 500, timesEstimate: 2 }
+/** A label that is more probable than this is not called likely wrong, however long the list. */
+const stillBelieved = 0.5
+/** Two at once: label and rival share the picture. */
+const two = { each: 0.2, together: 0.75 }
+/** None of the classes: alone, and its neighbours do not agree either. */
+const agreeing = 0.6
+/** Cosine of standardised features from which two members of a group are the same picture for our purpose. */
+const sameFeatures = 0.95
+/** Members of one group that are compared with one another. */
+const mostCompared = 200
+const exchangedShown = 10
 
-/** @throws bad_scores for features that are not numbers, shape_mismatch */
+/** @throws one_class_left, bad_scores for features that are not numbers, shape_mismatch; what `signal` was aborted with */
 export async function findMislabels(task: MislabelTask): Promise<Mislabels> {
-  const { features, width, labels, paths, groups, threads, seed, signal, onProgress } = task
+  const { labels, classes, groups } = task
   const n = labels.length
-  const classes = task.classes.length
-  const group = unitOfRow(n, groups)
-  const heard = await outOfFold({ features, width, labels, classes, groups, seed, threads, signal, onProgress })
-  const near = await nearestNeighbours({ features, width, group, k: neighboursAsked, threads, signal })
+  const present = new Set(labels)
+  if (present.size < 2) throw new Failure('one_class_left', { label: classes[labels[0] ?? -1] ?? 'none' })
+  const units = unitsOf(n, groups)
+  const suspicion = await suspicions({ ...task, classes: classes.length })
+  const rows = [...labels.keys()].filter(row => suspicion.judged[row])
+  const noise = estimate(suspicion, task, rows)
 
-  const p = new Float64Array(n * classes)
-  for (const { probabilities } of heard.repeats) for (let i = 0; i < p.length; i++) p[i]! += probabilities[i]! / heard.repeats.length
-  const thresholds = new Float64Array(classes)
-  const counts = new Float64Array(classes)
-  for (let i = 0; i < n; i++) {
-    thresholds[labels[i]!]! += p[i * classes + labels[i]!]!
-    counts[labels[i]!]!++
-  }
-  for (let k = 0; k < classes; k++) thresholds[k]! /= Math.max(1, counts[k]!)
-  const other = Int32Array.from({ length: n }, (_, i) => {
-    let best = labels[i] === 0 ? 1 : 0
-    for (let k = 0; k < classes; k++) if (k !== labels[i] && p[i * classes + k]! > p[i * classes + best]!) best = k
-    return best
-  })
-  const margin = Float64Array.from({ length: n }, (_, i) => p[i * classes + other[i]!]! - p[i * classes + labels[i]!]!)
-  const disagreement = Float64Array.from({ length: n }, (_, i) => {
-    const rows = near.rows.subarray(i * near.k, (i + 1) * near.k).filter(row => row >= 0)
-    return rows.length ? rows.filter(row => labels[row] !== labels[i]).length / rows.length : 0
-  })
-  const [byMargin, byNeighbours] = [rank(margin), rank(disagreement)]
-  const score = Float64Array.from({ length: n }, (_, i) => (byMargin[i]! + byNeighbours[i]!) / 2)
-
-  const wrong = [...labels.keys()].filter(i => p[i * classes + other[i]!]! >= thresholds[other[i]!]! && margin[i]! > 0)
-  const random = randomFrom(seed, n)
-  const drawn = Float64Array.from({ length: 1000 }, () => {
-    let sum = 0
-    for (let i = 0; i < wrong.length; i++) sum += Number(random() < 0.5) * 2
-    return sum
-  }).sort()
-  const order = [...labels.keys()].sort((a, b) => score[b]! - score[a]!)
-  const listed = order.slice(0, Math.min(500, n, Math.max(20, 2 * wrong.length)))
-  const pairs = Map.groupBy(wrong, i => `${labels[i]} ${other[i]}`)
+  const certain = conflicts(task, suspicion)
+  const length = Math.min(list.most, Math.max(list.fewest, Math.ceil(list.timesEstimate * noise.count)))
+  const likely = rows
+    .filter(row => !certain.has(row) && suspicion.probabilities[row * classes.length + labels[row]!]! < stillBelieved)
+    .sort((a, b) => suspicion.score[b]! - suspicion.score[a]!)
+  const isolated = lonely(suspicion)
+  const found = [...certain.keys(), ...likely].slice(0, Math.max(length, Math.min(list.most, certain.size)))
+  const listed = found.map(row => evidence(row, task, suspicion, isolated, certain.get(row)))
   return {
-    n,
-    estimate: { count: wrong.length, low: drawn[25]!, high: Math.max(wrong.length, drawn[974]!) },
-    exchanged: [...pairs.values()]
-      .map(rows => ({ label: task.classes[labels[rows[0]!]!]!, suggestion: task.classes[other[rows[0]!]!]!, count: rows.length }))
-      .sort((a, b) => b.count - a.count)
-      .slice(0, 10),
-    listed: listed.map(i => ({
-      path: paths[i]!,
-      label: task.classes[labels[i]!]!,
-      pile: 'another' as const,
-      suggestion: task.classes[other[i]!]!,
-      score: score[i]!,
-      probabilityOfLabel: p[i * classes + labels[i]!]!,
-      probabilityOfSuggestion: p[i * classes + other[i]!]!,
-      neighbours: [...near.rows.subarray(i * near.k, i * near.k + neighboursShown)]
-        .map((row, at) => ({ row, similarity: near.similarity[i * near.k + at]! }))
-        .filter(({ row }) => row >= 0)
-        .map(({ row, similarity }) => ({ path: paths[row]!, label: task.classes[labels[row]!]!, similarity })),
-    })),
-    notes: ['In practice about half of such a list is truly wrong: look at each picture and its neighbours before you change a label.'],
+    n: rows.length,
+    estimate: { count: noise.count, low: noise.low, high: noise.high },
+    exchanged: noise.exchanged,
+    listed,
+    notes: notesOf(rows.length, n, units.length, noise, listed, certain.size),
   }
 }
 
-/** Place of each value among all, 0 … 1; equal values share the middle of their places. */
-function rank(values: Float64Array): Float64Array {
-  const order = [...values.keys()].sort((a, b) => values[a]! - values[b]!)
-  const places = new Float64Array(values.length)
-  for (let from = 0; from < order.length; ) {
-    let to = from
-    while (to < order.length && values[order[to]!] === values[order[from]!]) to++
-    for (let at = from; at < to; at++) places[order[at]!] = (from + to - 1) / 2 / Math.max(1, values.length - 1)
-    from = to
+type Listed = Mislabels['listed'][number]
+
+function estimate({ heads }: Suspicion, { labels, classes, groups, seed }: MislabelTask, rows: readonly number[]) {
+  const k = classes.length
+  const at = new Map(rows.map((row, place) => [row, place]))
+  const logs = new Float64Array(rows.length * k)
+  for (const [place, row] of rows.entries()) logs.set(heads.subarray(row * k, (row + 1) * k), place * k)
+  const inRows = groups.map(group => group.map(row => at.get(row)).filter(place => place !== undefined)).filter(group => group.length > 0)
+  const noise = estimateNoise({
+    logProbabilities: logs,
+    labels: Int32Array.from(rows, row => labels[row]!),
+    classes: k,
+    units: unitsOf(rows.length, inRows),
+    seed,
+  })
+  const exchanged = noise.exchanged
+    .map(({ from, to, count }) => ({ label: classes[from]!, suggestion: classes[to]!, count: Math.round(count) }))
+    .filter(({ count }) => count > 0)
+    .slice(0, exchangedShown)
+  return { count: noise.count, low: noise.low, high: noise.high, exchanged }
+}
+
+// ── the same picture under two labels ───────────────────────────────────────────────────────────────────────────────────────
+
+interface Conflict {
+  /** What its copies are called. */
+  label: number
+  copies: number[]
+}
+
+/** Row → its copies with another label, for the rows whose label is the less believed one; the clearest first. */
+function conflicts(
+  { labels, groups, copies, width, classes }: MislabelTask,
+  { probabilities, unit, score }: Suspicion,
+): Map<number, Conflict> {
+  const mixed = (group: readonly number[]) => group.some(row => labels[row] !== labels[group[0]!])
+  const same =
+    copies?.filter(mixed) ??
+    groups
+      .filter(mixed)
+      .flatMap(group => alike(group.slice(0, mostCompared), unit, width))
+      .filter(mixed)
+  const found: [number, Conflict][] = same.flatMap(group => {
+    const names = [...Map.groupBy(group, row => labels[row]!)]
+    const belief = ([label, own]: (typeof names)[number]) => {
+      const said = group.reduce((sum, row) => sum + probabilities[row * classes.length + label]!, 0)
+      return own.length + said / group.length
+    }
+    const [label, holders] = names.reduce((best, name) => (belief(name) > belief(best) ? name : best))
+    return group.filter(row => labels[row] !== label).map((row): [number, Conflict] => [row, { label, copies: holders }])
+  })
+  return new Map(found.sort(([a], [b]) => score[b]! - score[a]!))
+}
+
+/** The members of a group joined where their features are all but equal. */
+function alike(group: readonly number[], unit: Float32Array, width: number): number[][] {
+  const pairs = group.flatMap((a, i) =>
+    group.slice(i + 1).flatMap((b, j) => (cosine(unit, width, a, b) >= sameFeatures ? [[i, i + 1 + j]] : [])),
+  )
+  return unitsOf(group.length, pairs).map(places => places.map(place => group[place]!))
+}
+
+function cosine(unit: Float32Array, width: number, a: number, b: number): number {
+  let sum = 0
+  for (let f = 0; f < width; f++) sum += unit[a * width + f]! * unit[b * width + f]!
+  return sum
+}
+
+// ── piles and evidence ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Whether a picture lies outside all classes: farther from its nearest pictures than Tukey's fence, and those do not agree on a class. */
+function lonely({ near }: Suspicion): (row: number, labels: Int32Array) => boolean {
+  const closeness = Float64Array.from(
+    { length: near.rows.length / near.k },
+    (_, row) => near.similarity[row * near.k + Math.min(4, near.k - 1)]!,
+  )
+  const sorted = closeness.filter(Number.isFinite).sort()
+  const quarter = (share: number) => sorted[Math.floor(share * (sorted.length - 1))] ?? 0
+  const fence = quarter(0.25) - 1.5 * (quarter(0.75) - quarter(0.25))
+  return (row, labels) => {
+    const voters = [...near.rows.subarray(row * near.k, (row + 1) * near.k)].filter(other => other >= 0)
+    const most = Math.max(0, ...[...Map.groupBy(voters, other => labels[other]!).values()].map(own => own.length))
+    return closeness[row]! < fence && most < agreeing * voters.length
   }
-  return places
+}
+
+function evidence(
+  row: number,
+  { labels, classes, paths, width }: MislabelTask,
+  { score, probabilities, other, near, unit }: Suspicion,
+  isolated: ReturnType<typeof lonely>,
+  conflict: Conflict | undefined,
+): Listed {
+  const suggested = conflict?.label ?? other[row]!
+  const own = probabilities[row * classes.length + labels[row]!]!
+  const rival = probabilities[row * classes.length + suggested]!
+  const pile = conflict
+    ? 'another'
+    : isolated(row, labels)
+      ? 'none'
+      : Math.min(own, rival) >= two.each && own + rival >= two.together
+        ? 'two'
+        : 'another'
+  const copies = (conflict?.copies ?? []).map(copy => ({ row: copy, similarity: cosine(unit, width, row, copy) }))
+  const nearest = [...near.rows.subarray(row * near.k, (row + 1) * near.k)].map((neighbour, at) => ({
+    row: neighbour,
+    similarity: near.similarity[row * near.k + at]!,
+  }))
+  return {
+    path: paths[row]!,
+    label: classes[labels[row]!]!,
+    pile,
+    suggestion: pile === 'none' ? null : classes[suggested]!,
+    score: conflict ? 1 : score[row]!,
+    probabilityOfLabel: own,
+    probabilityOfSuggestion: rival,
+    neighbours: [...copies, ...nearest.filter(({ row: neighbour }) => neighbour >= 0)]
+      .slice(0, neighboursShown)
+      .map(neighbour => ({ path: paths[neighbour.row]!, label: classes[labels[neighbour.row]!]!, similarity: neighbour.similarity })),
+  }
+}
+
+// ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Below so many pictures the number is hardly more than a guess. */
+const fewestForEstimate = 100
+
+function notesOf(
+  judged: number,
+  n: number,
+  units: number,
+  { count, low, high, exchanged }: Pick<Mislabels, 'exchanged'> & { count: number; low: number; high: number },
+  listed: readonly Listed[],
+  certain: number,
+): string[] {
+  const [about, from, to] = [count, low, high].map(value => Math.round(value))
+  const notes: string[] = []
+  const pairs = exchanged.slice(0, 2).map(({ label, suggestion }) => `“${label}” that look like “${suggestion}”`)
+  const mostly = about! >= 5 && pairs.length > 0 ? `, most often ${pairs.join(' and ')}` : ''
+  notes.push(`About ${about} (${from} to ${to}) of ${judged} labels look wrong${mostly}.`)
+  if (certain > 0)
+    notes.push(
+      `${certain === 1 ? 'One picture has' : `${certain} pictures have`} a copy under another label: one of the two is wrong for certain, so they come first.`,
+    )
+  if (listed.length > certain)
+    notes.push(
+      'The others are guesses. Where people checked such lists, about half of what was on them was truly wrong: look at each picture and its neighbours before you change a label.',
+    )
+  const piles = Map.groupBy(listed, ({ pile }) => pile)
+  if (piles.has('none'))
+    notes.push('“None of the classes” means unlike everything else here: drop such a picture, or give its kind a class of its own.')
+  if (piles.has('two'))
+    notes.push('“Two at once” means that both classes fit: decide on a rule for such pictures, and name them all by it.')
+  if (judged < n)
+    notes.push(
+      `${n - judged} of ${n} pictures could not be judged: no other picture of their class exists that is not a copy. Add pictures to those classes.`,
+    )
+  if (units < fewestForEstimate) notes.push(`With ${units} different pictures the number of wrong labels is hardly more than a guess.`)
+  return notes
 }

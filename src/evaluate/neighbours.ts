@@ -1,4 +1,4 @@
-/** The pictures most like each picture, by the angle between their centred features, leaving out its own copies. */
+/** The pictures most like each picture, by the angle between their standardised features, leaving out its own copies. */
 import { compile, input, matMul } from '../engine/index.ts'
 
 export interface Neighbours {
@@ -6,13 +6,13 @@ export interface Neighbours {
   k: number
   /** [n, k] rows, the most similar first; −1 where there is none. */
   rows: Int32Array
-  /** [n, k] cosine of the angle, −1 … 1. */
+  /** [n, k] cosine of the angle, −1 … 1; −∞ where there is none. */
   similarity: Float32Array
 }
 
 export interface NeighbourTask {
-  /** [n, width] */
-  features: Float32Array
+  /** [n, width]: standardised features as unit vectors. What all pictures share says nothing about which are alike, so it must be gone. */
+  unit: Float32Array
   width: number
   /** [n] the group of each row: neighbours come from other groups. */
   group: Int32Array
@@ -24,12 +24,11 @@ export interface NeighbourTask {
 /** Rows compared with all others in one product. */
 const block = 256
 
-/** Exact, by products of blocks: n² · width multiplications. Finite features are taken for granted. */
-export async function nearestNeighbours({ features, width, group, k, threads, signal }: NeighbourTask): Promise<Neighbours> {
+/** Exact, by products of blocks: n² · width multiplications. */
+export async function nearestNeighbours({ unit, width, group, k, threads, signal }: NeighbourTask): Promise<Neighbours> {
   const n = group.length
-  const unit = centredUnitVectors(features, width)
   const rows = new Int32Array(n * k).fill(-1)
-  const similarity = new Float32Array(n * k).fill(-1)
+  const similarity = new Float32Array(n * k).fill(Number.NEGATIVE_INFINITY)
   const [a, b] = [input('a', [block, width]), input('b', [n, width])]
   const product = await compile({ cosines: matMul(a, b, { transposeB: true }) }, new Map(), { threads })
   try {
@@ -57,19 +56,4 @@ export async function nearestNeighbours({ features, width, group, k, threads, si
     await product.close()
   }
   return { k, rows, similarity }
-}
-
-/** What all pictures share says nothing about which are alike: the mean is taken away first. */
-function centredUnitVectors(features: Float32Array, width: number): Float32Array {
-  const n = features.length / width
-  const mean = new Float64Array(width)
-  for (let at = 0; at < features.length; at += width) for (let f = 0; f < width; f++) mean[f]! += features[at + f]! / n
-  const unit = new Float32Array(features.length)
-  for (let at = 0; at < features.length; at += width) {
-    let squares = 0
-    for (let f = 0; f < width; f++) squares += (features[at + f]! - mean[f]!) ** 2
-    const inverse = squares > 0 ? 1 / Math.sqrt(squares) : 0
-    for (let f = 0; f < width; f++) unit[at + f] = (features[at + f]! - mean[f]!) * inverse
-  }
-  return unit
 }

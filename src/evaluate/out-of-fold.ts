@@ -1,65 +1,77 @@
-/** What the head says about each picture when neither the picture nor a copy of it was learned from. */
+/** What heads say about each picture when neither the picture nor a copy of it was learned from. */
 import { groupedFolds } from '../data/folds.ts'
-import { softmax } from '../models/logistic-regression.ts'
+import { Failure } from '../failure.ts'
+import { softmax, standardisation, standardised } from '../models/logistic-regression.ts'
 import { fitManyHeads } from '../models/many-heads.ts'
 import { fitTemperature } from './calibration.ts'
 
 export interface OutOfFoldTask {
-  /** [n, width] */
+  /** [n, width], scaled as the heads need them: see `scaled`. */
   features: Float32Array
   width: number
   labels: Int32Array
   classes: number
+  /** Rows that are never learned from and judged at once. */
   groups: readonly (readonly number[])[] | null
-  folds?: number
-  repeats?: number
-  /** Strength of the regularisation; what validation chooses for most data is the default. */
+  folds: number
+  repeats: number
+  /** Strength of the regularisation. */
   c?: number
+  /** Most steps of the fit. */
+  iterations?: number
   seed: number
   threads: number
   signal?: AbortSignal | undefined
   onProgress?: ((done: number, total: number) => void) | undefined
 }
 
-export interface OutOfFold {
-  folds: number
-  /** One a repeat: the fold of each row, and the calibrated probabilities [n, classes]. */
-  repeats: {
-    fold: Int32Array
-    probabilities: Float64Array
-    /** 1 where the picture's class was among those learned from, so that the head could have known it. */
-    known: Uint8Array
-  }[]
+export interface OutOfFoldRepeat {
+  /** [n, classes] with the temperature of this repeat. */
+  probabilities: Float64Array
+  /** 1 where the picture's class was among those learned from, so that the head could have known it. */
+  known: Uint8Array
 }
 
-/** Chosen by validation on most data sets that were measured, or next to it. */
+/** The C that validation chose for most data that was measured, or next to it: searching it in each fold would only add noise. */
 export const usualStrength = 0.003
 
-/** @throws bad_scores for features that are not numbers, shape_mismatch */
-export async function outOfFold(task: OutOfFoldTask): Promise<OutOfFold> {
-  const { features, width, labels, classes, groups, seed, threads, signal, onProgress } = task
-  const { folds = 5, repeats = 3, c = usualStrength } = task
+/**
+ * One head a fold and repeat, all fitted together. Throws what `signal` was aborted with.
+ *
+ * The temperature is one number for the heads of a repeat, fitted on the very answers it is applied to: one number fitted on n answers flatters nobody.
+ */
+export async function outOfFold(task: OutOfFoldTask): Promise<OutOfFoldRepeat[]> {
+  const { labels, classes, groups, folds, repeats, seed, c = usualStrength } = task
   const n = labels.length
-  const deals = Array.from({ length: repeats }, (_, repeat) => groupedFolds({ labels, groups, folds, seed: seed * 1000 + repeat }))
+  const deals = Array.from({ length: repeats }, (_, repeat) => groupedFolds({ labels, groups, folds, seed: seed * 1009 + repeat }))
   const weights = deals.flatMap(fold =>
     Array.from({ length: folds }, (_, held) => Float32Array.from({ length: n }, (_, i) => Number(fold[i] !== held))),
   )
-  const logits = await fitManyHeads({ features, width, labels, classes, weights, c, threads, signal, onProgress })
-  return {
-    folds,
-    repeats: deals.map((fold, repeat) => {
-      const own = new Float64Array(n * classes)
-      for (let i = 0; i < n; i++) own.set(logits[repeat * folds + fold[i]!]!.subarray(i * classes, (i + 1) * classes), i * classes)
-      const present = Array.from({ length: folds }, (_, held) => {
-        const there = new Uint8Array(classes)
-        for (let i = 0; i < n; i++) if (fold[i] !== held) there[labels[i]!] = 1
-        return there
-      })
+  // a fold with everything in it leaves nothing to learn from: with so few groups nothing is judged
+  const empty = weights.findIndex(weight => weight.every(w => w === 0))
+  if (empty >= 0) throw new Failure('bad_scores', { what: 'cross-validation', problem: 'all pictures are copies of one another' })
+
+  const heads = await fitManyHeads({ ...task, weights, c })
+  return Promise.all(
+    deals.map(async (fold, repeat) => {
+      const logits = await heads.logits(fold.map(own => repeat * folds + own))
+      const learned = Array.from({ length: folds }, () => new Uint8Array(classes))
+      for (let i = 0; i < n; i++) for (let held = 0; held < folds; held++) if (fold[i] !== held) learned[held]![labels[i]!] = 1
       return {
-        fold,
-        probabilities: softmax(own, classes, fitTemperature(own, labels, classes)),
-        known: Uint8Array.from(labels, (label, i) => present[fold[i]!]![label]!),
+        probabilities: softmax(logits, classes, fitTemperature(logits, labels, classes)),
+        known: Uint8Array.from(labels, (label, i) => learned[fold[i]!]![label]!),
       }
     }),
-  }
+  )
+}
+
+/** Standardised features, checked. @throws bad_scores for what is not a number, shape_mismatch */
+export function scaled(features: Float32Array, width: number, n: number): Float32Array {
+  const what = 'the features'
+  if (features.length !== n * width)
+    throw new Failure('shape_mismatch', { operation: what, a: `[${features.length}]`, b: `[${n}, ${width}]` })
+  const bad = features.findIndex(value => !Number.isFinite(value))
+  if (bad >= 0)
+    throw new Failure('bad_scores', { what, problem: `picture ${Math.floor(bad / width)} has ${features[bad]} at feature ${bad % width}` })
+  return standardised(features, standardisation(features, width))
 }
