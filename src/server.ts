@@ -573,7 +573,7 @@ export type { Home } from './db/home.ts'
 
 // ── what commands call as it is ─────────────────────────────────────────────────────────────────────────────────────────────
 
-export { findingsOf } from './data/check/findings.ts'
+export { findingsOf, isTrainable } from './data/check/findings.ts'
 export { writeCheckReport } from './data/check/report-file.ts'
 export { checkText } from './data/check/text.ts'
 export { describeImport } from './data/import.ts'

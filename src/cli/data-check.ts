@@ -1,5 +1,5 @@
 import { basename, resolve } from 'node:path'
-import { checkData, checkText, findingsOf, isPath, nameFrom, writeCheckReport } from '../server.ts'
+import { checkData, checkText, findingsOf, isPath, isTrainable, nameFrom, writeCheckReport } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 import { shellWord } from './text.ts'
 
@@ -35,7 +35,7 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
       async ({ check }, { understood, ...pictures }) => {
         phase?.bar.end()
         const findings = findingsOf(check, { source: shellWord(source), deep })
-        const next = nextCommand(findings, { source, report, deep })
+        const next = nextCommand(findings, { source, report, deep, trainable: isTrainable(check) })
         if (report !== undefined)
           await writeCheckReport(report, { title: basename(resolve(source)), understood, check, findings, next, ...pictures })
         out(checkText(check, findings, { understood, width: Math.min(110, process.stdout.columns || 100), style }))
@@ -49,17 +49,18 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
 
 const countsPictures = /reading|looking/
 
-/** Where a test is none, what it is worth without; with pictures to look at, the page that shows them; with labels to decide, the review; else the training. */
+/** Where a test is none, what it is worth without; with pictures to look at, the page that shows them; with labels to decide, the review; else the training, where there is enough to train on. */
 function nextCommand(
   findings: ReturnType<typeof findingsOf>,
-  { source, report, deep }: { source: string; report: string | undefined; deep: boolean },
+  { source, report, deep, trainable }: { source: string; report: string | undefined; deep: boolean; trainable: boolean },
 ): string {
   const found = (...keys: string[]) => findings.some(({ key }) => keys.includes(key))
   const word = shellWord(source)
   if (found('across-split') && !deep) return `plinth data check ${word} --deep --report report.html`
   if (report === undefined && findings.some(({ level }) => level !== 'known'))
     return `plinth data check ${word}${deep ? ' --deep' : ''} --report report.html`
-  if (found('conflicts', 'mislabels') && !found('small-classes'))
+  if (!trainable) return `plinth data check ${word}`
+  if (found('conflicts', 'mislabels'))
     return isPath(source) ? `plinth data import ${word} && plinth data review ${nameFrom(source)}` : `plinth data review ${word}`
   return `plinth train ${word}`
 }

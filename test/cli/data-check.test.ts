@@ -167,6 +167,29 @@ test('where nothing may be written, the check goes on without a memory', async t
   assert.equal(found.images, 8)
 })
 
+test('what cannot be trained is described all the same: nothing readable, one class, two pictures, with --deep', async t => {
+  const at = places(t)
+  await write(at.folder, {
+    'none/a/1.jpg': 'text',
+    'none/b/2.png': '',
+    'one/a/1.png': 1,
+    'one/a/2.png': 2,
+    'two/a/1.png': 1,
+    'two/b/2.png': 2,
+  })
+  for (const [folder, images, says] of [
+    ['none', 0, /✗ Not one picture can be read/],
+    ['one', 2, /✗ All pictures belong to one class, “a”/],
+    ['two', 2, /✗ 2 classes have fewer than 10 different pictures/],
+  ] as const) {
+    const { stdout, status } = run(at, 'check', folder, '--deep', '--report', `${folder}.html`)
+    assert.equal(status, 0, stdout)
+    assert.match(stdout, says)
+    assert.match(stdout, new RegExp(`\nNext: plinth data check ${folder}\n$`))
+    assert.equal(check(at, folder).images, images)
+  }
+})
+
 test('mistakes of the caller are named: no folder, no pictures, a report over a photo', async t => {
   const at = places(t)
   await write(join(at.folder, 'set'), { ...pictures('a', 3), ...pictures('b', 3, 100), 'only/notes.txt': 'x' })

@@ -57,6 +57,7 @@ export function findingsOf(check: DataCheck, options: FindingsOptions): Finding[
     unreadable(check),
     nearCopies(check),
     exactCopies(check),
+    oneClass(check),
     smallClasses(check),
     balance(check),
     ...quality(check),
@@ -182,13 +183,13 @@ const remedies: Record<string, string> = {
   file_unreadable: 'check the files and your rights to read them',
 }
 
-function unreadable({ unreadable: found }: DataCheck): Finding | null {
+function unreadable({ unreadable: found, images }: DataCheck): Finding | null {
   if (found.length === 0) return null
   const codes = [...Map.groupBy(found, ({ code }) => code)]
   return {
     key: 'unreadable',
-    level: 'look',
-    title: `${counted(found.length, 'file')} cannot be read`,
+    level: images === 0 ? 'wrong' : 'look',
+    title: images === 0 ? 'Not one picture can be read' : `${counted(found.length, 'file')} cannot be read`,
     meaning: `They are left out of training${codes.length > 1 ? `: ${codes.map(([code, files]) => `${files.length} ${code}`).join(', ')}` : ''}. Where all of them are of one class, that class is smaller than it seems.`,
     next: `${capital(codes.map(([code, files]) => `${codes.length > 1 ? `${counted(files.length, 'file')}: ` : ''}${remedies[code] ?? 'open them in an image program'}`).join('; '))}.`,
     method: 'reading',
@@ -254,6 +255,22 @@ function scenes({ sameSceneGroups: groups }: DataCheck): Finding | null {
   }
 }
 
+function oneClass({ perClass }: DataCheck): Finding | null {
+  if (perClass.length !== 1) return null
+  return {
+    key: 'one-class',
+    level: 'wrong',
+    title: `All pictures belong to one class, “${perClass[0]!.label}”`,
+    meaning: 'There is nothing to tell apart.',
+    next: 'Add a second folder of pictures beside it; with nothing else at hand, a folder called other with pictures of anything else.',
+    method: 'classes',
+    evidence: [],
+  }
+}
+
+/** Whether `plinth train` would refuse these pictures. */
+export const isTrainable = ({ perClass }: DataCheck): boolean => perClass.length > 1 && perClass.every(({ different }) => different >= 3)
+
 function smallClasses({ perClass }: DataCheck): Finding | null {
   const small = perClass.filter(({ different }) => different < fewPictures).toSorted((a, b) => a.different - b.different)
   if (small.length === 0) return null
@@ -261,7 +278,7 @@ function smallClasses({ perClass }: DataCheck): Finding | null {
   const named = small.slice(0, 5).map(({ label, different }) => `${label} (${different})`)
   return {
     key: 'small-classes',
-    level: 'look',
+    level: impossible.length > 0 ? 'wrong' : 'look',
     title: `${counted(small.length, 'class has', 'classes have')} fewer than ${fewPictures} different pictures`,
     meaning: `${named.join(', ')}${small.length > named.length ? ` and ${small.length - named.length} more` : ''}. ${impossible.length > 0 ? 'With fewer than three a class cannot be trained at all. ' : ''}One or two test pictures say nothing about a class.`,
     next: 'Add pictures (some dozens make sense), join the class with a similar one, or leave it out.',

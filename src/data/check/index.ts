@@ -59,14 +59,14 @@ export async function checkPictures(task: CheckTask): Promise<Checked> {
   const { notes, ...quality } = judgeQuality(rows, facts)
   const shortcuts = findShortcuts({ rows, facts, classes: manifest.classes, groups: [...groups, ...named], seed: task.seed })
   const mislabels =
-    (features &&
-      (await task.findMislabels?.({
-        features: features.values,
-        width: features.width,
-        labels: labelNumbers(manifest),
-        groups: [...groups, ...named],
-      }))) ??
-    null
+    features && isEnough(manifest)
+      ? await task.findMislabels?.({
+          features: features.values,
+          width: features.width,
+          labels: labelNumbers(manifest),
+          groups: [...groups, ...named],
+        })
+      : null
   const paths = (group: readonly number[]) => group.map(row => rows[row]!.path)
   const check: DataCheck = {
     version: task.version,
@@ -85,12 +85,15 @@ export async function checkPictures(task: CheckTask): Promise<Checked> {
     perClass: perClass(manifest, copies),
     recallOnOwnEdits: copies.recall,
     acrossSplit: await acrossSplit(task, copies),
-    mislabels,
+    mislabels: mislabels ?? null,
     notes: [...notes, ...shortcuts.notes, ...copies.notes],
     report: null,
   }
   return { check, copies }
 }
+
+/** For folds: fewer pictures, or one class, say nothing about labels. */
+const isEnough = ({ rows, classes }: Manifest) => rows.length >= 20 && classes.length > 1
 
 const labelNumbers = ({ rows, classes }: Manifest) => {
   const numbers = new Map(classes.map((label, index) => [label, index]))

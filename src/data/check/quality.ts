@@ -29,8 +29,10 @@ export const limits = {
   dark: 0.16,
   /** Longer side divided by the shorter: a square crop of the middle sees a third of it at most. */
   shape: 3,
-  /** What more than this share of the set has in common is no outlier. */
+  /** A shape that more than this share of the set has is no outlier. */
   usual: 0.05,
+  /** What is dark or soft in more than this share of the set is so by nature: a class of night pictures, a soft camera. */
+  nature: 0.25,
 } as const
 
 /** `facts[i]` belongs to `rows[i]`. */
@@ -45,6 +47,7 @@ export function judgeQuality(rows: readonly ManifestRow[], facts: readonly Pictu
   const pathsWhere = (holds: (index: number) => boolean) => rows.flatMap((row, index) => (holds(index) ? [row.path] : []))
   const notes: string[] = []
   const n = rows.length
+  const nature = (paths: readonly string[]) => paths.length > limits.nature * n
 
   const uniform = pathsWhere(i => looks[i]!.contrast < limits.uniform)
   const empty = new Set(uniform)
@@ -55,17 +58,17 @@ export function judgeQuality(rows: readonly ManifestRow[], facts: readonly Pictu
     )
 
   const soft = (i: number) => sides[i]! >= 48 && sharpnessCounts(looks[i]!) && looks[i]!.sharpness < limits.sharpness
-  const blurred = pathsWhere(i => soft(i) && looks[i]!.sharpness < 0.65 * typical.sharpness)
-  const allSoft = looks.filter((_, i) => soft(i)).length
-  if (allSoft > n / 2)
+  const allSoft = pathsWhere(soft)
+  const blurred = nature(allSoft) ? [] : pathsWhere(i => soft(i) && looks[i]!.sharpness < 0.65 * typical.sharpness)
+  if (nature(allSoft))
     notes.push(
-      `Most pictures are soft: ${allSoft} of ${n} have no sharp edge. If the camera can do better, refocus it; otherwise new pictures must be as soft as these.`,
+      `${allSoft.length} of ${n} pictures have no sharp edge. If the camera can do better, refocus it; otherwise new pictures must be as soft as these.`,
     )
 
-  const night = (i: number) => looks[i]!.high < limits.dark
-  const dark = pathsWhere(i => night(i) && looks[i]!.high < typical.high / 2 && !empty.has(rows[i]!.path))
-  const allDark = looks.filter((_, i) => night(i)).length
-  if (allDark > n / 2) notes.push(`Most pictures are very dark: ${allDark} of ${n}.`)
+  const night = (i: number) => looks[i]!.high < limits.dark && !empty.has(rows[i]!.path)
+  const allDark = pathsWhere(night)
+  const dark = nature(allDark) ? [] : pathsWhere(i => night(i) && looks[i]!.high < typical.high / 2)
+  if (nature(allDark)) notes.push(`${allDark.length} of ${n} pictures are very dark. If they were not taken at night, use more light.`)
 
   const long = (i: number) => Math.max(rows[i]!.width, rows[i]!.height) / sides[i]! >= limits.shape
   const allLong = pathsWhere(long)

@@ -57,8 +57,8 @@ test('what holds for all of a set is said once, not of each picture', () => {
     )
   for (const [changes, note] of [
     [{ width: 28, height: 28 }, /small: 28 pixels/],
-    [{ look: { sharpness: 0.2 } }, /100 of 100 have no sharp edge/],
-    [{ look: { high: 0.1 } }, /very dark: 100 of 100/],
+    [{ look: { sharpness: 0.2 } }, /^100 of 100 pictures have no sharp edge/],
+    [{ look: { high: 0.1 } }, /^100 of 100 pictures are very dark/],
     [{ width: 2000, height: 500 }, /100 of 100 pictures are at least 3 times/],
   ] as const) {
     const { notes, ...lists } = judged(set(changes))
@@ -67,6 +67,18 @@ test('what holds for all of a set is said once, not of each picture', () => {
     assert.equal(notes.length, 1)
   }
   assert.deepEqual(judged([]), { tiny: [], uniform: [], blurred: [], dark: [], oddShaped: [], notes: [] })
+})
+
+test('a class of night pictures is not a list of dark ones', () => {
+  const pictures = [
+    ...Array.from({ length: 60 }, () => picture()),
+    ...Array.from({ length: 40 }, () => picture({ label: 'night', look: { high: 0.1 } })),
+  ]
+  const { dark, notes } = judgeQuality(
+    pictures.map(({ row }) => row),
+    pictures.map(({ facts }) => facts),
+  )
+  assert.deepEqual([dark, notes.length], [[], 1])
 })
 
 test('drawings of flat colours and pictures without any edge are not called blurred', () => {

@@ -170,7 +170,7 @@ test('a text has lines that fit, examples and one next step for each, and no con
     assert.ok(line.length <= 90 || line.startsWith('    '), `${line.length}: ${line}`)
     assert.doesNotMatch(line, /[\u0000-\u001f\u202e]/)
   }
-  assert.match(text, /^3 things to put right, 12 things to look at$/m)
+  assert.match(text, /^4 things to put right, 11 things to look at$/m)
   assert.match(text, /^ {2}→ /m)
   assert.match(text, /About 23 of 5,000 labels look wrong \(14 to 36\)/)
 })
