@@ -1,5 +1,15 @@
 /** The verbs of `models`, one export a command. */
-import { backbones, deleteModel, exportModel, listModels, openHome, pullWeights, renameModel, resolveModel } from '../server.ts'
+import {
+  backbones,
+  deleteModel,
+  exportModel,
+  listModels,
+  openHome,
+  pullWeights,
+  renameModel,
+  resolveModel,
+  testSetScores,
+} from '../server.ts'
 import { defineCommand } from './command.ts'
 
 const accuracyText = (a: { accuracy: number; low: number; high: number } | null) =>
@@ -47,7 +57,9 @@ export const show = defineCommand({
       if (found.run) out(`  run       ${found.run}`)
       out(`  file      ${found.path}  ${megabytes(found.bytes)}`)
       out(`  sha256    ${found.digest}`)
-      result({ model: found })
+      const testSets = await testSetScores(home, { model: found.digest })
+      for (const each of testSets) out(`  test set  ${each.set.name}@${each.set.version}  ${accuracyText(each)} on ${each.n} pictures`)
+      result({ model: found, testSets })
     } finally {
       await home.close()
     }

@@ -28,8 +28,8 @@ export interface Answer {
   evaluation: Evaluation
   /** Pictures that the model has met when it was made; null = not known. */
   seen: Seen | null
-  /** Probability under which its answers are marked unknown. */
-  threshold: number
+  /** Probability under which its answers are marked unknown; null where it goes by a distance. */
+  threshold: number | null
   /** Where the pictures are a test set: as worn as it is now. */
   testSet: TestSet | null
 }
@@ -40,7 +40,7 @@ export async function askAboutModel(home: Home, reference: string, source: Sourc
   const { manifest, testSet } = await labelledPictures(home, source, asking.signal)
   const answer = await withModel(home, model, asking, async (classifier, past) => ({
     ...(await evaluateModel({ ...asking, ...past, classifier, manifest, blob: content => home.blobs.get(content) })),
-    threshold: classifier.metadata.threshold,
+    threshold: classifier.metadata.unknown ? null : classifier.metadata.threshold,
   }))
   if (testSet) await keepScore(home, testSet, model.digest, answer.evaluation, answer.seen)
   return { model, set: nameOf(source, testSet), manifest, ...answer, testSet: testSet && (await openTestSet(home, testSet.name)).set }

@@ -34,7 +34,7 @@ export async function writeEvaluationReport(home: Home, answer: Answer, path: st
     pictures: picturesOf(manifest, content => home.blobs.get(content)),
     history: [],
     conflicts: manifest.conflicts,
-    threshold,
+    ...(threshold !== null && { threshold }),
     lineage: {
       Model: name,
       'Model file': `sha256 ${model.digest}`,

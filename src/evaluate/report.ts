@@ -39,7 +39,7 @@ export interface ReportInput {
   history: readonly EpochRecord[]
   /** Identical pictures under different labels. */
   conflicts?: readonly (readonly string[])[]
-  /** Probability under which an answer is marked unknown. */
+  /** Probability under which an answer is marked unknown, where the model goes by that. */
   threshold?: number
   /** Commands that make the model again. */
   reproduce?: readonly string[]
@@ -79,7 +79,7 @@ ${perClassSection(evaluation)}
 ${confusionSection(evaluation, input.classes)}
 ${slicesSection(evaluation)}
 ${otherSplitsSection(evaluation)}
-${calibrationSection(evaluation, input.threshold)}
+${calibrationSection(evaluation, limitOf(input))}
 ${unknownSection(result?.unknown)}
 ${await mislabelsSection(input)}
 ${await dataSection(input)}
@@ -90,8 +90,12 @@ ${methodsSection(methodsOf(input))}
   return page({ title, stylesheet, body })
 }
 
+/** A model that knows an “unknown” by distance does not go by the probability. */
+const limitOf = ({ result, threshold }: ReportInput) => (result?.unknown ? undefined : threshold)
+
 /** Those that something on the page links to, in the order of the table. */
-function methodsOf({ evaluation, result, warnings = [], contactSheets, threshold, activation }: ReportInput): Method[] {
+function methodsOf(input: ReportInput): Method[] {
+  const { evaluation, result, warnings = [], contactSheets, activation } = input
   const used: [Method, boolean][] = [
     ['accuracy', true],
     ['test', evaluation.linearProbe !== null],
@@ -109,7 +113,7 @@ function methodsOf({ evaluation, result, warnings = [], contactSheets, threshold
     ['calibration', true],
     ['probability', evaluation.worstMistakes.length > 0 || (result?.mislabels?.listed ?? []).length > 0],
     ['temperature', evaluation.calibration.temperature !== 1],
-    ['threshold', threshold !== undefined && threshold > 0],
+    ['threshold', (limitOf(input) ?? 0) > 0],
     ['unknown', result?.unknown !== undefined],
     ['stranger', result?.unknown !== undefined],
     ['mislabels', result?.mislabels !== undefined],

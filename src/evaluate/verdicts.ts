@@ -205,15 +205,22 @@ export const trainingFindings = ({
 ]
 export const trainingVerdicts = (result: Parameters<typeof trainingFindings>[0]): string[] => trainingFindings(result).map(said)
 
-function unknownVerdict({ falseAlarmRate, falseAlarmsOnTest, auroc, aurocOfProbability }: NonNullable<TrainResult['unknown']>): string {
+function unknownVerdict({
+  falseAlarmRate,
+  falseAlarmsOnTest,
+  auroc,
+  aurocOfProbability,
+  detected = null,
+}: NonNullable<TrainResult['unknown']>): string {
   const alarms =
     falseAlarmsOnTest === null
       ? `about ${percent(falseAlarmRate, 0)} of right pictures are called unknown by mistake`
       : `${percent(falseAlarmsOnTest)} of the test pictures are called unknown by mistake (${percent(falseAlarmRate, 0)} were allowed)`
   if (auroc === null)
     return `The model says “unknown” to pictures unlike all it has learned; ${alarms}. How well it finds them could not be tested: there are too few classes or pictures.`
+  const found = detected === null ? '' : ` At the limit it uses, ${hundredths(detected)} of 100 strangers are called unknown.`
   const beside = aurocOfProbability === null ? '' : `; by how unsure the answer is, ${hundredths(aurocOfProbability)}`
-  return `The model says “unknown” to pictures unlike all it has learned. Shown one picture of a class that it was never taught and one of the others, it finds the stranger in ${hundredths(auroc)} of 100 cases (a coin: 50${beside}); ${alarms}.`
+  return `The model says “unknown” to pictures unlike all it has learned. Shown one picture of a class that it was never taught and one of the others, it finds the stranger in ${hundredths(auroc)} of 100 cases (a coin: 50${beside}).${found} ${alarms[0]!.toUpperCase()}${alarms.slice(1)}.`
 }
 const hundredths = (share: number) => (100 * share).toFixed(0)
 

@@ -10,6 +10,7 @@ import { html, markupOf } from '../../src/data/html.ts'
 import { randomFrom } from '../../src/engine/random.ts'
 import { type ReportInput, renderReport, renderText, reportJson, score, verdicts } from '../../src/evaluate/index.ts'
 import { softmax } from '../../src/models/logistic-regression.ts'
+import { Mislabels, Unknown } from '../../src/sdk/index.ts'
 import { chromium } from '../peers.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'plinth-report-'))
@@ -92,10 +93,81 @@ const hostile = [
   '&lt;b&gt; {{window.ran=1}} `',
 ]
 
+/** The same with every optional part: groups and parts of the test set by a real score, the rest as its shapes allow. */
+function complete(labels: readonly string[], n: number, name?: Parameters<typeof training>[3]): ReportInput {
+  const input = training(labels, n, 2, name)
+  const { evaluation } = input
+  const scored = score({
+    labels,
+    truth: evaluation.confusion.flatMap((row, k) => row.flatMap(count => Array<number>(count).fill(k))),
+    probabilities: evaluation.confusion.flatMap(row =>
+      row.flatMap((count, answer) =>
+        Array.from({ length: count }, () => labels.map((_, k) => (k === answer ? 0.9 : 0.1 / (labels.length - 1)))),
+      ),
+    ),
+    trainTruth: [...labels.keys()],
+    linearProbeProbabilities: null,
+    paths: Array.from({ length: n }, (_, i) => `${labels[0]}/${name?.('x', i) ?? i}`),
+    groups: Array.from({ length: n }, (_, i) => `${Math.floor(i / 2)}`),
+    origins: Array.from({ length: n }, (_, i) => ({ camera: `${labels[i % 2]} ${i % 2}`, captured: `2026-0${1 + (i % 3)}-01T00:00:00` })),
+    calibration: { temperature: 1.3 },
+  })
+  const { interval, low, high, slices } = scored
+  const mistake = evaluation.worstMistakes[0]!
+  return {
+    ...input,
+    evaluation: {
+      ...evaluation,
+      low,
+      high,
+      interval: interval!,
+      slices: slices!,
+      randomSplit: { grouped: 0.7, random: 0.78, repeats: 3, n },
+      crossValidation: { folds: 5, repeats: 3, n: 5 * n, groups: 4 * n, accuracy: 0.72, low: 0.69, high: 0.75 },
+    },
+    result: {
+      ...input.result!,
+      unknown: Unknown.parse({
+        threshold: 12,
+        falseAlarmRate: 0.05,
+        falseAlarmsOnTest: 0.06,
+        auroc: 0.91,
+        aurocOfProbability: 0.84,
+        detected: 0.6,
+        detectedByProbability: 0.4,
+        perClass: labels.map(label => ({ label, n: 40, auroc: 0.9, aurocOfProbability: 0.8 })),
+      }),
+      mislabels: Mislabels.parse({
+        n: 5 * n,
+        estimate: { count: 12.4, low: 6, high: 20 },
+        exchanged: [{ label: labels[0], suggestion: labels[1], count: 4 }],
+        listed: (['another', 'none', 'two'] as const).map((pile, i) => ({
+          path: mistake.path,
+          label: labels[0],
+          pile,
+          suggestion: pile === 'none' ? null : labels[1],
+          score: 1 - i / 10,
+          probabilityOfLabel: 0.02,
+          probabilityOfSuggestion: 0.93,
+          neighbours: [{ path: mistake.path, label: labels[1], similarity: 0.9 }],
+        })),
+        notes: [labels[0]],
+      }),
+      choices: [{ what: `${labels[0]} fit`, chosen: labels[1]!, sentence: `Cropped: ${labels[0]}.` }],
+    },
+    contactSheets: [{ title: labels[0]!, text: labels[1]!, pictures: [pixel, pixel, 'https://example.com/x.png'] }],
+    activation: async () => pixel,
+    warnings: [
+      { sentence: `It knows ${labels[0]}.`, how: 'seen' },
+      { sentence: `Worn: ${labels[1]}.`, how: 'looks' },
+    ],
+  }
+}
+
 test('hostile labels, names and notes are shown as they are and do nothing, in a real browser', async t => {
   const executablePath = chromium()
   if (!executablePath) return t.skip('no Chromium here')
-  const input = training(hostile, 80, 2, (label, i) => `${label}/${hostile[Math.abs(i) % hostile.length]} ${i}`)
+  const input = complete(hostile, 80, (label, i) => `${label}/${hostile[Math.abs(i) % hostile.length]} ${i}`)
   const browser = await playwright.launch({
     executablePath,
     args: [
@@ -205,6 +277,59 @@ test('the page holds what was promised, names every mistake, and needs nothing f
   assert.doesNotMatch(page, /url\(|@import|https?:\/\//)
   assert.doesNotMatch(page, /NaN|undefined|\[object/)
   assert.equal(page, await renderReport(input), 'the same input gives the same page')
+})
+
+test('everything that is known is on the page, in words for whoever has never heard of it', async () => {
+  const input = complete(['cat', 'dog', 'bird'], 120)
+  const page = await renderReport(input)
+  for (const text of [
+    'a model that knows only cars would still say which car',
+    '91 of 100',
+    '60 of 100',
+    'What other ways of testing would say',
+    'Head alone, split by chance',
+    'Where the pictures come from',
+    'Labels that look wrong',
+    'also <bdi>dog</bdi>',
+    'none of the classes',
+    'plinth data review 01234567',
+    'What was chosen, and what the network sees',
+    'what spoke for',
+    'It knows cat.',
+    '60 groups',
+  ])
+    assert.ok(page.includes(text), text)
+  assert.doesNotMatch(page, /NaN|undefined|\[object|example\.com/)
+  assert.equal(page, await renderReport(input))
+  assert.doesNotMatch(page, /AUROC/, 'that is nobody’s word')
+})
+
+test('every number leads to how it was computed, and nothing is explained that is not there', async () => {
+  const alone = training(['cat', 'dog'], 60)
+  for (const input of [complete(['cat', 'dog', 'bird'], 120), training(['cat', 'dog'], 60), { ...alone, result: null }]) {
+    const page = await renderReport(input)
+    const targets = new Set([...page.matchAll(/id="(how-[a-z]+)"/g)].map(match => match[1]!))
+    const links = new Set([...page.matchAll(/href="#(how-[a-z]+)"/g)].map(match => match[1]!))
+    assert.deepEqual([...links].toSorted(), [...targets].toSorted())
+    // a section with numbers has a link, apart from the methods themselves
+    for (const section of page.split('<section').slice(1, -1))
+      if (/\d+(\.\d)?\u00a0%/.test(section)) assert.match(section, /href="#how-/, section.slice(0, 120))
+  }
+})
+
+test('a picture without a map has none beside it, and a model that goes by distance says nothing of a probability', async () => {
+  const input = complete(['cat', 'dog', 'bird'], 120)
+  assert.doesNotMatch(await renderReport(input), /An answer the model is less than/)
+  const { unknown: _, ...result } = input.result!
+  const page = await renderReport({
+    ...input,
+    result,
+    activation: async () => {
+      throw new Error('no map')
+    },
+  })
+  assert.match(page, /An answer the model is less than/)
+  assert.doesNotMatch(page, /what spoke for|something else<\/h2>/)
 })
 
 test('odd trainings make sound pages: 2 classes and 3 pictures, 60 classes, no mistake, no training, a diverged epoch', async () => {

@@ -195,3 +195,77 @@ test('nothing to evaluate, and inputs that do not fit together, are refused', ()
   for (const temperature of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
     assert.throws(() => score({ ...good, calibration: { temperature } }), { code: 'bad_scores' })
 })
+
+test('fewer than ten pictures say nothing, and that is said first', () => {
+  const [accuracy, first] = verdicts(evaluationOf(['cat', 'dog'], 4, () => true, null))
+  assert.match(accuracy!, /Right on 4 of 4/)
+  assert.match(first!, /^4 test pictures say next to nothing about a model: its true accuracy may lie anywhere from 51 % to 100 %/)
+  assert.match(said(evaluationOf(['cat', 'dog'], 1, () => true, null)), /One test picture says next to nothing/)
+  assert.doesNotMatch(said(evaluationOf(['cat', 'dog'], 10, () => true, null)), /next to nothing/)
+})
+
+test('a class without test pictures is named: nothing is said about it', () => {
+  const labels = ['cat', 'dog', 'bird']
+  const numbers = Array.from({ length: 40 }, (_, i) => i)
+  const evaluation = score({
+    labels,
+    truth: numbers.map(i => i % 2),
+    probabilities: numbers.map(i => [i % 2 ? 0.1 : 0.8, i % 2 ? 0.8 : 0.1, 0.1]),
+    trainTruth: [0, 1, 2],
+    linearProbeProbabilities: null,
+    paths: numbers.map(String),
+    calibration: { temperature: 1 },
+  })
+  assert.match(said(evaluation), /No test picture of “bird”: nothing is said about it\./)
+})
+
+test('groups widen the interval, and the sentence says what the pictures count for', () => {
+  const labels = ['cat', 'dog']
+  const numbers = Array.from({ length: 100 }, (_, i) => i)
+  const input = {
+    labels,
+    truth: numbers.map(i => i % 2),
+    probabilities: numbers.map(i => ((i % 2 === 0) === i < 80 ? [0.9, 0.1] : [0.1, 0.9])),
+    trainTruth: [0, 1],
+    linearProbeProbabilities: null,
+    paths: numbers.map(String),
+    calibration: { temperature: 1 },
+  }
+  const alone = score(input)
+  const grouped = score({ ...input, groups: numbers.map(i => `${Math.floor(i / 10)}`) })
+  assert.deepEqual(
+    [alone.interval, grouped.interval],
+    [
+      { method: 'wilson', groups: 100 },
+      { method: 'grouped-wilson', groups: 10 },
+    ],
+  )
+  assert.equal(alone.accuracy, grouped.accuracy)
+  assert.ok(grouped.high - grouped.low > 2 * (alone.high - alone.low))
+  assert.match(said(grouped), /copies and groups count as what they are worth \(100 pictures in 10 groups\)/)
+  assert.throws(() => score({ ...input, groups: [null] }), { code: 'shape_mismatch' })
+  assert.throws(() => score({ ...input, origins: [{}] }), { code: 'shape_mismatch' })
+})
+
+test('what else was tested is said in a sentence each', () => {
+  const evaluation: Evaluation = {
+    ...evaluationOf(['cat', 'dog'], 100, i => i % 10 > 0, null),
+    crossValidation: { folds: 5, repeats: 3, n: 500, groups: 450, accuracy: 0.88, low: 0.85, high: 0.91 },
+    randomSplit: { grouped: 0.753, random: 0.845, repeats: 3, n: 100 },
+    slices: [
+      { by: 'camera', value: 'Broken', n: 30, accuracy: 0.6, low: 0.42, high: 0.75, stands: 'worse' },
+      { by: 'camera', value: 'Sound', n: 70, accuracy: 0.97, low: 0.9, high: 0.99, stands: 'better' },
+    ],
+  }
+  assert.match(said(evaluation), /Cross-validation of the head on all 500 pictures \(450 groups\): 88\.0 %/)
+  assert.match(said(evaluation), /A split by chance would have flattered by 9\.2 points: 84\.5 % instead of 75\.3 %/)
+  assert.match(said(evaluation), /Worse than elsewhere: camera “Broken”, 60 % of 30 right/)
+  assert.doesNotMatch(said(evaluation), /Better than elsewhere/, 'that is the same said twice')
+  const same = {
+    ...evaluation,
+    randomSplit: { grouped: 0.75, random: 0.752, repeats: 3, n: 100 },
+    slices: evaluation.slices!.map(slice => ({ ...slice, stands: 'not told apart' as const })),
+  }
+  assert.match(said(same), /A split by chance would have said about the same/)
+  assert.match(said(same), /None of 2 parts of the test pictures \(camera\) differs/)
+})

@@ -23,7 +23,7 @@ function thresholdText(threshold: number): Html {
 /** In words for whoever has never heard of it, then how well it works. */
 export function unknownSection(unknown: TrainResult['unknown']): Html {
   if (!unknown) return html``
-  const { falseAlarmRate, falseAlarmsOnTest, auroc, aurocOfProbability, perClass } = unknown
+  const { falseAlarmRate, falseAlarmsOnTest, auroc, aurocOfProbability, detected = null, detectedByProbability = null, perClass } = unknown
   const of100 = (share: number) => `${(100 * share).toFixed(0)} of 100`
   return html`<section aria-labelledby="unknown"><h2 id="unknown">What it does with a picture of something else</h2>
 <div class="pair"><div>
@@ -33,7 +33,7 @@ export function unknownSection(unknown: TrainResult['unknown']): Html {
 ${
   auroc === null
     ? html`<p>How well it finds strangers could not be tested: that takes more classes, or more pictures of each.</p>`
-    : html`<p>Tested with pictures it was never taught: each class was left out in turn, and its pictures were shown as strangers. Beside a picture of a class it knows, it picked the stranger in ${how('stranger', html`<b>${of100(auroc)}</b>`)} cases. Guessing would give 50${aurocOfProbability !== null && html`; going by how unsure the answer is, ${how('stranger', of100(aurocOfProbability))}`}.</p>`
+    : html`<p>Tested with pictures it was never taught: each class was left out in turn, and its pictures were shown as strangers. Beside a picture of a class it knows, it picked the stranger in ${how('stranger', html`<b>${of100(auroc)}</b>`)} cases. Guessing would give 50${aurocOfProbability !== null && html`; going by how unsure the answer is, ${how('stranger', of100(aurocOfProbability))}`}.</p>${detected !== null && html`<p>With the limit as it is, ${how('stranger', html`<b>${of100(detected)}</b>`)} such strangers are called unknown${detectedByProbability !== null && html` (going by doubt alone: ${how('stranger', of100(detectedByProbability))})`}. The others get the name of a class.</p>`}`
 }
 </div></div>
 ${
