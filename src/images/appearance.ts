@@ -90,7 +90,10 @@ function shrink(width: number, height: number, data: Uint8Array): Thumbnail {
     for (let column = 0; column < columns; column++) {
       const left = lefts[column]!
       const right = rights[column]!
-      const [a, b, c, d] = [upper + left, upper + right, lower + left, lower + right]
+      const a = upper + left
+      const b = upper + right
+      const c = lower + left
+      const d = lower + right
       const red = data[a]! + data[b]! + data[c]! + data[d]! // four times too much, like the others
       const green = data[a + 1]! + data[b + 1]! + data[c + 1]! + data[d + 1]!
       const blue = data[a + 2]! + data[b + 2]! + data[c + 2]! + data[d + 2]!
@@ -123,35 +126,54 @@ function percentile(tones: Uint32Array, n: number, share: number): number {
  * but edges. At the places where the lightness changes most over seven pixels, how much of the change comes in its largest single step?
  */
 function sharpnessOf({ width, height, light }: Thumbnail): { sharpness: number; edges: number } {
+  const across = risesAlong(light, 1, span, width - span, 0, height, width)
+  const down = risesAlong(light, width, 0, width, span, height - span, width)
   const rises = new Uint32Array(256)
-  const riseAt = (at: number, step: number) => Math.round(Math.abs(light[at + span * step]! - light[at - span * step]!))
-  forBothDirections(width, height, (at, step) => {
-    rises[riseAt(at, step)]!++
-  })
+  for (let at = 0; at < light.length; at++) {
+    rises[across[at]!]!++
+    rises[down[at]!]!++
+  }
   let floor = 255
   for (let count = rises[255]!; floor > faint && count < strongest * 2 * light.length; ) count += rises[--floor]!
 
   let [count, shares, total] = [0, 0, 0]
-  forBothDirections(width, height, (at, step) => {
-    const rise = riseAt(at, step)
-    if (rise < floor) return
-    let largest = 0
-    for (let k = -span; k < span; k++) {
-      const difference = Math.abs(light[at + (k + 1) * step]! - light[at + k * step]!)
-      if (difference > largest) largest = difference
+  for (const [found, step] of [
+    [across, 1],
+    [down, width],
+  ] as const) {
+    for (let at = 0; at < light.length; at++) {
+      const rise = found[at]!
+      if (rise < floor) continue
+      let largest = 0
+      for (let k = -span; k < span; k++) {
+        const difference = Math.abs(light[at + (k + 1) * step]! - light[at + k * step]!)
+        if (difference > largest) largest = difference
+      }
+      count++
+      shares += Math.min(1, largest / rise)
+      total += rise
     }
-    count++
-    shares += Math.min(1, largest / rise)
-    total += rise
-  })
+  }
   if (count === 0) return { sharpness: 0, edges: 0 }
   return { sharpness: rounded(shares / count), edges: rounded(total / count / 255) }
 }
 
-/** Every place that has `span` pixels on both sides of it, along rows (step 1) and along columns (step `width`). */
-function forBothDirections(width: number, height: number, look: (at: number, step: number) => void): void {
-  for (let y = 0; y < height; y++) for (let x = span; x + span < width; x++) look(y * width + x, 1)
-  for (let y = span; y + span < height; y++) for (let x = 0; x < width; x++) look(y * width + x, width)
+/** For every place within the bounds how far the lightness moves from `span` pixels before it to `span` behind it, in whole tones; 0 elsewhere. */
+function risesAlong(
+  light: Float32Array,
+  step: number,
+  left: number,
+  right: number,
+  top: number,
+  bottom: number,
+  width: number,
+): Uint8Array {
+  const rises = new Uint8Array(light.length)
+  const reach = span * step
+  for (let y = top; y < bottom; y++)
+    for (let at = y * width + left, end = y * width + right; at < end; at++)
+      rises[at] = Math.abs(light[at + reach]! - light[at - reach]!) + 0.5 // cut to whole numbers
+  return rises
 }
 
 function rimOf({ width, height, light }: Thumbnail): { rim: number; rimContrast: number } {

@@ -29,7 +29,7 @@ type Pixels = { width: number; height: number; data: Uint8Array }
 
 /** `picture.data`: [height, width, 3] uint8, RGB. Under a millisecond at 640×480. */
 export function fingerprint(picture: Pixels): Fingerprint {
-  const grey = Uint8Array.from(shrink(picture), value => Math.round(value))
+  const grey = rounded(shrink(picture))
   return { hash: hashOf(transform(grey)), quality: qualityOf(grey, picture), grey }
 }
 
@@ -72,6 +72,12 @@ function shrink({ width, height, data }: Pixels): Float32Array {
   const scale = (greySide * greySide) / (width * height)
   for (let index = 0; index < grid.length; index++) grid[index]! *= scale
   return grid
+}
+
+function rounded(values: Float32Array): Uint8Array {
+  const bytes = new Uint8Array(values.length)
+  for (let index = 0; index < values.length; index++) bytes[index] = Math.round(values[index]!)
+  return bytes
 }
 
 /** Where the cells begin: whole pixels, and the share of the next one. */
