@@ -4,11 +4,12 @@ import { Failure } from '../failure.ts'
 import { formatOf } from '../images/format.ts'
 import { createRoom } from '../images/room.ts'
 import type { Manifest, ManifestRow, Unreadable } from '../sdk/shapes.ts'
-import { type Facts, lookAt, type PictureFacts } from './facts.ts'
+import type { Facts, PictureFacts } from './facts.ts'
 import { groupsBy, joinGroups } from './groups.ts'
 import { pictureNames } from './ignore.ts'
 import { type Layout, type Placed, readLayout } from './layout.ts'
 import { listedLayout } from './listed.ts'
+import { type Lookers, openLookers } from './lookers.ts'
 import { openSource } from './open-source.ts'
 import { byCodePoint, checkStopped, type Ignored, type Source, type SourceFile, sha256 } from './source.ts'
 
@@ -147,6 +148,7 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
   let next = 0
   let done = 0
   let broken = false // another worker failed for good
+  const lookers = openLookers(placed.length)
   const worker = async () => {
     while (next < placed.length && !broken) {
       checkStopped(options.signal)
@@ -154,7 +156,7 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
       const file = files[index]!
       const path = file.path.slice(strip)
       try {
-        rows.push({ ...(await readPicture(file, options)), path, labels: [label], group, side })
+        rows.push({ ...(await readPicture(file, options, lookers)), path, labels: [label], group, side })
       } catch (error) {
         const reason = pictureProblem(error)
         if (reason === null) throw error
@@ -172,6 +174,7 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
       }),
     ),
   )
+  await lookers.close()
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
   rows.sort((a, b) => byCodePoint(a.path, b.path))
   unreadable.sort((a, b) => byCodePoint(a.path, b.path))
@@ -181,13 +184,13 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
 /** Files in memory at once, in bytes; their pixels are bounded by the decoder. */
 const fileRoom = createRoom(512 * 1024 * 1024)
 
-const readPicture = (file: SourceFile, { blobs, facts }: ImportOptions) =>
+const readPicture = (file: SourceFile, { blobs, facts }: ImportOptions, lookers: Lookers) =>
   fileRoom.within(file.size, async () => {
     const bytes = await file.read()
     const content = sha256(bytes)
     let seen: PictureFacts | null = facts?.get(content) ?? null
     if (!seen) {
-      const fresh = await lookAt(bytes, content)
+      const fresh = await lookers.lookAt(bytes, content)
       facts?.put(fresh)
       seen = fresh
     }

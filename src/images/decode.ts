@@ -9,6 +9,7 @@ import sharp, { type Metadata, type Sharp } from 'sharp'
 import { Failure } from '../failure.ts'
 import { decodeBitmap } from './bmp.ts'
 import { formatOf, type ReadFormat, refused } from './format.ts'
+import { jpegHeader } from './jpeg.ts'
 import { createRoom } from './room.ts'
 import { looksLikeRaw } from './tiff.ts'
 
@@ -94,7 +95,7 @@ async function decodeWith(bytes: Uint8Array, format: ReadFormat, failOn: Strictn
   const { maxPixels, seconds } = limits
   const options = { failOn, limitInputChannels: 5, pages: 1, sequentialRead: true }
   const open = () => sharp(bytes, { ...options, limitInputPixels: maxPixels })
-  const metadata = await sharp(bytes, { ...options, limitInputPixels: false }).metadata() // reads the header only
+  const metadata = (format === 'jpeg' && plainJpeg(bytes)) || (await sharp(bytes, { ...options, limitInputPixels: false }).metadata())
   // sharp calls AVIF heif; a second opinion that differs is an attack on one of the two readers
   if (metadata.format !== (format === 'avif' ? 'heif' : format))
     throw new Failure('image_unreadable', { reason: 'its content contradicts itself' })
@@ -105,7 +106,32 @@ async function decodeWith(bytes: Uint8Array, format: ReadFormat, failOn: Strictn
   return metadata.exif ? { ...picture, exif: metadata.exif } : picture
 }
 
-async function render(open: () => Sharp, metadata: Metadata, format: ReadFormat, seconds: number): Promise<Picture> {
+/** What is used here of what sharp says about a file, after it has read the header only. */
+type Header = Pick<
+  Metadata,
+  'format' | 'width' | 'height' | 'space' | 'depth' | 'hasAlpha' | 'isPalette' | 'orientation' | 'pages' | 'exif'
+>
+
+/** The same from our own reading, for JPEGs as cameras write them; libvips gets to see all others first. */
+function plainJpeg(bytes: Uint8Array): Header | null {
+  const header = jpegHeader(bytes)
+  if (header?.precision !== 8 || ![1, 3].includes(header.components) || header.width === 0 || header.height === 0) return null
+  const { width, height, components, orientation, exif } = header
+  const space = components === 1 ? 'b-w' : 'srgb'
+  return {
+    format: 'jpeg',
+    width,
+    height,
+    space,
+    depth: 'uchar',
+    hasAlpha: false,
+    isPalette: false,
+    orientation,
+    ...(exif && { exif: Buffer.from(exif) }),
+  }
+}
+
+async function render(open: () => Sharp, metadata: Header, format: ReadFormat, seconds: number): Promise<Picture> {
   const flags = flagsOf(metadata)
   const image = open().timeout({ seconds }).autoOrient()
   if (metadata.depth !== 'uchar') {
@@ -118,7 +144,7 @@ async function render(open: () => Sharp, metadata: Metadata, format: ReadFormat,
   return { width: info.width, height: info.height, data, format, flags }
 }
 
-function flagsOf(metadata: Metadata): string[] {
+function flagsOf(metadata: Header): string[] {
   const flags: string[] = []
   if ((metadata.orientation ?? 1) > 1) flags.push('exif-turned')
   if (metadata.space === 'cmyk') flags.push('cmyk')
@@ -137,7 +163,7 @@ function flagsOf(metadata: Metadata): string[] {
  * 0…1 into floats, and such pictures would come out black without a word. Looks at the values and returns a stretched picture,
  * or null where they are what libvips expects.
  */
-async function wideValues(image: Sharp, metadata: Metadata) {
+async function wideValues(image: Sharp, metadata: Header) {
   const wide = metadata.depth !== 'ushort'
   const { space } = metadata
   if (!['b-w', 'grey16', 'srgb', 'rgb16', 'scrgb'].includes(space)) {

@@ -10,20 +10,25 @@ export interface Taken {
   camera?: string
 }
 
-const tags = { make: 0x010f, model: 0x0110, exif: 0x8769, original: 0x9003, digitised: 0x9004, fraction: 0x9291, serial: 0xa431 } as const
+const tags = {
+  make: 0x010f,
+  model: 0x0110,
+  orientation: 0x0112,
+  exif: 0x8769,
+  original: 0x9003,
+  digitised: 0x9004,
+  fraction: 0x9291,
+  serial: 0xa431,
+} as const
 const mostEntries = 1000
 const longestText = 64 // characters kept of a name
 const shortestValue = 4 // bytes; longer ones stand elsewhere
 
 /** `bytes`: an EXIF block with or without its "Exif\0\0", or a whole TIFF file. Never throws. */
 export function readExif(bytes: Uint8Array): Taken {
-  const start = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(6, bytes.length)).toString('latin1') === 'Exif\0\0' ? 6 : 0
-  const block = Buffer.from(bytes.buffer, bytes.byteOffset + start, bytes.length - start)
-  const order = block.toString('latin1', 0, 4)
-  if (block.length < 14 || (order !== 'II*\0' && order !== 'MM\0*')) return {}
-  const read = numbersOf(block, order === 'II*\0')
-
-  const first = directory(read, read.long(4))
+  const opened = open(bytes)
+  if (!opened) return {}
+  const { block, read, first } = opened
   const pointer = first.get(tags.exif)
   const inner = pointer?.long ? directory(read, pointer.long) : new Map<number, Value>()
   const text = (value: Value | undefined) => (value ? textOf(block, value) : '')
@@ -36,7 +41,22 @@ export function readExif(bytes: Uint8Array): Taken {
   return taken
 }
 
-/** Text (`length` bytes at `at`) or a pointer (`long`). */
+/** 1 … 8; 1, upright, where the block says nothing or nonsense. Never throws. */
+export function exifOrientation(bytes: Uint8Array): number {
+  const orientation = open(bytes)?.first.get(tags.orientation)?.long ?? 1
+  return orientation >= 1 && orientation <= 8 ? orientation : 1
+}
+
+function open(bytes: Uint8Array): { block: Buffer; read: Numbers; first: Map<number, Value> } | null {
+  const start = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(6, bytes.length)).toString('latin1') === 'Exif\0\0' ? 6 : 0
+  const block = Buffer.from(bytes.buffer, bytes.byteOffset + start, bytes.length - start)
+  const order = block.toString('latin1', 0, 4)
+  if (block.length < 14 || (order !== 'II*\0' && order !== 'MM\0*')) return null
+  const read = numbersOf(block, order === 'II*\0')
+  return { block, read, first: directory(read, read.long(4)) }
+}
+
+/** Text (`length` bytes at `at`) or a number (`long`). */
 type Value = { at: number; length: number; long: number | null }
 type Numbers = { short(at: number): number | null; long(at: number): number | null }
 
@@ -58,6 +78,7 @@ function directory(read: Numbers, at: number | null): Map<number, Value> {
     if (tag === null || type === null || count === null || value === null) break
     if (found.has(tag)) continue
     if (type === 2) found.set(tag, { at: count > shortestValue ? value : entry + 8, length: count, long: null })
+    if (type === 3 && count === 1) found.set(tag, { at: entry + 8, length: 2, long: read.short(entry + 8) })
     if (type === 4 && count === 1) found.set(tag, { at: entry + 8, length: 4, long: value })
   }
   return found
