@@ -396,9 +396,7 @@ export async function train(
       dataset: reference,
       manifest,
       secondsBefore: order.secondsBefore,
-      forecastSeconds: Math.round(order.plan.seconds),
-      plan: order.plan.lines,
-      multiplyAdds: order.plan.multiplyAdds,
+      plan: order.plan,
       from: settings.from && (await resolveModel(home, settings.from)).path,
       ...(settings.from && { earlier: await earlierSides(home, settings.from) }),
       featuresFolder: join(home.path, 'features'),
@@ -467,13 +465,14 @@ async function fromReference(home: Home, reference: string): Promise<string> {
 /** What the newest trainings with this backbone reached here. */
 async function measuredRates(home: Home, backboneId: string): Promise<Rates> {
   const runs = (await listRuns(home)).filter(run => run.status === 'succeeded' && run.params['backbone'] === backboneId)
-  const newest = (metric: string) => {
-    const values = runs.map(run => run.metrics[metric]).filter(value => typeof value === 'number')
-    return values[0]
+  const newest = (metric: string) => runs.map(run => run.metrics[metric]).find(value => typeof value === 'number')
+  const [features, step, besides] = ['rate/features', 'rate/step', 'rate/besides'].map(newest)
+  return {
+    features: features ?? defaultRates.features,
+    step: step ?? defaultRates.step,
+    besides: besides ?? defaultRates.besides,
+    source: step && features ? 'measured' : 'default',
   }
-  const step = newest('rate/step')
-  const features = newest('rate/features')
-  return { features: features ?? defaultRates.features, step: step ?? defaultRates.step, source: step && features ? 'measured' : 'default' }
 }
 
 function gitCommit(): string | null {

@@ -2,7 +2,7 @@
 import type { PreparedPictures } from '../data/features.ts'
 import { randomFrom } from '../engine/random.ts'
 import { encodePng, thumbnail } from '../images/encode.ts'
-import type { Fit } from '../sdk/index.ts'
+import type { Fit, ManifestRow } from '../sdk/index.ts'
 import { type Augmentation, augment } from './augment.ts'
 
 /** One picture in several states, as data URLs. */
@@ -12,14 +12,13 @@ export interface ContactSheet {
   pictures: string[]
 }
 
-const mostPictures = 6
+const mostPictures = 4
 const alterations = 4
 
-/** Of the first classes one picture each: as it is, as the network sees it, and altered. */
+/** Of the first classes one picture each, rather a long one than a square one: as it is, as the network sees it, and altered. */
 export async function contactSheet({
   train,
-  pathOf,
-  labelOf,
+  rowOf,
   bytesOf,
   pictures,
   fit,
@@ -27,8 +26,7 @@ export async function contactSheet({
   seed,
 }: {
   train: readonly number[]
-  pathOf(row: number): string
-  labelOf(row: number): string
+  rowOf(row: number): ManifestRow
   bytesOf(row: number): Promise<Uint8Array>
   pictures: Pick<PreparedPictures, 'read' | 'side'>
   fit: Fit
@@ -36,7 +34,10 @@ export async function contactSheet({
   augmentation: Augmentation | null
   seed: number
 }): Promise<ContactSheet[]> {
-  const rows = [...Map.groupBy(train, labelOf).values()].slice(0, mostPictures).map(own => own[0]!)
+  const length = (row: number) => Math.max(rowOf(row).width / rowOf(row).height, rowOf(row).height / rowOf(row).width)
+  const rows = [...Map.groupBy(train, row => rowOf(row).labels[0]!).values()]
+    .slice(0, mostPictures)
+    .map(own => own.slice(0, 20).reduce((longest, row) => (length(row) > length(longest) ? row : longest)))
   const { side } = pictures
   const original = new Uint8Array(3 * side * side)
   const altered = new Uint8Array(3 * side * side)
@@ -50,7 +51,7 @@ export async function contactSheet({
     }
     const webp = Buffer.from(await thumbnail(await bytesOf(row), 240)).toString('base64')
     sheets.push({
-      title: pathOf(row),
+      title: rowOf(row).path,
       text:
         sheets.length > 0
           ? ''

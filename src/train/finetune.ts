@@ -95,6 +95,8 @@ export interface FineTuned {
   steps: number
   resumedFrom: number | null
   secondsPerStep: number
+  /** Of the whole, in this process. */
+  seconds: number
 }
 
 /** Kept in the checkpoint beside the tensors. */
@@ -112,6 +114,7 @@ const bestFile = (directory: string) => join(directory, 'best.safetensors')
 
 export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
   const { settings, run, train } = task
+  const began = performance.now()
   const saved = await readCheckpoint<Progress>(checkpointFile(run.directory))
   const trainer = await createTrainer({ ...trainingGraph(task), threads: task.threads, ...(saved && { choices: saved.manifest.choices }) })
   try {
@@ -199,6 +202,7 @@ export async function fineTune(task: FineTuneTask): Promise<FineTuned> {
       steps: trainer.steps,
       resumedFrom,
       secondsPerStep: stepsTimed ? stepTime / stepsTimed / 1000 : 0,
+      seconds: (performance.now() - began) / 1000,
     }
   } finally {
     await trainer.close()

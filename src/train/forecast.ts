@@ -6,11 +6,13 @@ export interface Rates {
   features: number
   /** The same count, a second and thread of fine-tuning: its forward pass, backward pass and update together. */
   step: number
+  /** How many times as long as expected here everything besides takes. */
+  besides: number
   source: 'default' | 'measured'
 }
 
 /** EfficientNet-Lite0 on a 2026 server core; replaced by what this home has measured. */
-export const defaultRates: Rates = { features: 25e9, step: 6.5e9, source: 'default' }
+export const defaultRates: Rates = { features: 30e9, step: 7e9, besides: 1, source: 'default' }
 
 /** Multiply-adds of one picture's forward pass through the convolutions and matrix products of a graph built for batch size 1. */
 export function multiplyAdds(output: Node): number {
@@ -35,15 +37,64 @@ export function stepMemory(output: Node, batch: number): number {
 
 export interface Work {
   pictures: number
+  /** Of all pictures together. */
+  pixels: number
   trainPictures: number
+  testPictures: number
+  classes: number
+  /** Width of the backbone's features. */
+  features: number
   epochs: number
   multiplyAdds: number
   threads: number
+  /** Pictures that are looked at in all fits, 0 where that is no question. */
+  fitSample: number
+  /** Pictures that alterations are tried on. */
+  alterationSample: number
 }
 
-/** Seconds for the features and the head, and for fine-tuning with its evaluations. */
-export function forecast({ pictures, trainPictures, epochs, multiplyAdds: cost, threads }: Work, rates: Rates) {
-  const features = (pictures * cost) / (rates.features * threads) + pictures * 0.0015 // reading and decoding
-  const epoch = (trainPictures * cost) / (rates.step * threads) + (0.2 * trainPictures * cost) / (rates.features * threads)
-  return { head: features + 2, finetune: epochs && epochs * epoch + 3 }
+/** Seconds. */
+export interface Forecast {
+  /** Reading, decoding, and the untouched network. */
+  features: number
+  /** From there to fine-tuning: look-alikes, head, choices. */
+  before: number
+  /** With its evaluations. */
+  finetune: number
+  /** From there to the end: calibration, “none of these”, test, labels, report. */
+  after: number
+  /** `before` and `after` together on a typical processor, that is without `rates.besides`. */
+  besides: number
 }
+
+export function forecast(work: Work, rates: Rates): Forecast {
+  const { pictures, trainPictures, testPictures, classes, epochs, multiplyAdds: cost, threads, fitSample, alterationSample } = work
+  const passes = (count: number) => (count * cost) / (rates.features * threads)
+  // steps of a head: two products of the features of so many pictures with its weights
+  const headSteps = (n: number, steps: number) => (steps * 4 * n * work.features * classes) / (20e9 * threads)
+  const decoding = decodingSeconds(work)
+  const before =
+    1 +
+    (4 + pictures * 1e-3) / threads + // fingerprints compared, and edits of a sample made and found
+    headSteps(trainPictures, 300) +
+    (epochs > 0 ? passes(5 * alterationSample) + headSteps(2 * alterationSample, 2000) : 0) +
+    passes(2 * fitSample) +
+    (decoding * fitSample) / pictures
+  const after = 2 + passes(trainPictures + 2 * testPictures) + (decoding * testPictures) / pictures + headSteps(pictures, 1500)
+  const epoch = (trainPictures * cost) / (rates.step * threads) + passes(0.2 * trainPictures)
+  return {
+    features: passes(pictures) + decoding,
+    before: before * rates.besides,
+    finetune: epochs && epochs * epoch + 2,
+    after: after * rates.besides,
+    besides: before + after,
+  }
+}
+
+/** Reading and decoding all pictures once: 12 ns a pixel, as JPEG takes, and 0.3 ms a file. */
+export const decodingSeconds = ({ pictures, pixels, threads }: Pick<Work, 'pictures' | 'pixels' | 'threads'>): number =>
+  (pixels * 12e-9 + pictures * 3e-4) / threads
+
+/** `rates.features` as it must have been for features of all pictures to take so long; at most half of the time is put down to decoding. */
+export const featuresRate = (work: Pick<Work, 'pictures' | 'pixels' | 'multiplyAdds' | 'threads'>, seconds: number): number =>
+  (work.pictures * work.multiplyAdds) / (Math.max(seconds - decodingSeconds(work), seconds / 2) * work.threads)

@@ -3,15 +3,19 @@ import { splitDataset } from '../data/split.ts'
 import { add, input, matMul, parameter } from '../engine/index.ts'
 import { backbone as backboneById } from '../models/catalogue.ts'
 import { type DatasetReference, type Device, formatForecast, type Manifest, type Side } from '../sdk/index.ts'
+import { sampleSize as alterationSample } from './choices/augmentation.ts'
+import { fitIsAQuestion, fitSample } from './choices/fit.ts'
 import { ownGroups } from './copies.ts'
-import { forecast, multiplyAdds, type Rates, stepMemory } from './forecast.ts'
-import { batchSize, defaultEpochs, type Settings } from './recipes/image-classification.ts'
+import { type Forecast, forecast, multiplyAdds, type Rates, stepMemory, type Work } from './forecast.ts'
+import { batchSize, defaultEpochs, epochsWithin, type Settings } from './recipes/image-classification.ts'
 
 export interface Plan {
   lines: string[]
   /** Seconds expected from now to the end. */
   seconds: number
-  multiplyAdds: number
+  /** Of its parts, and what they were worked out from. */
+  expected: Forecast
+  work: Work
 }
 
 export function planTraining({ manifest, dataset, settings, device, secondsBefore, earlier }: PlanInput, rates: Rates): Plan {
@@ -27,27 +31,36 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
   const head = parameter('head', [classes, base.features])
   const logits = add(matMul(base.build(picture).features, head, { transposeB: true }), parameter('bias', [classes]))
   const cost = multiplyAdds(logits)
-  const work = {
+  const learned = split.train.length + split.validation.length
+  const workWith = (epochs: number): Work => ({
     pictures: manifest.rows.length,
+    pixels: manifest.rows.reduce((sum, { width, height }) => sum + width * height, 0),
     trainPictures: split.train.length,
-    epochs: 0,
+    testPictures: split.test.length,
+    classes,
+    features: base.features,
+    epochs,
     multiplyAdds: cost,
     threads: settings.threads,
-  }
-  const perEpoch = forecast({ ...work, epochs: 1 }, rates).finetune
-  const headSeconds = forecast(work, rates).head
+    fitSample: fitIsAQuestion(manifest.rows) ? Math.min(fitSample, learned) : 0,
+    alterationSample: Math.min(alterationSample(classes), learned),
+  })
+  const one = forecast(workWith(1), rates)
   const budget = settings.budgetSeconds
   const epochs =
     settings.epochs ??
     (budget
-      ? Math.min(Math.max(Math.floor((budget - secondsBefore - headSeconds - 6) / perEpoch), 1), 50)
+      ? epochsWithin(budget - secondsBefore - one.features - one.before - one.after, one.finetune)
       : defaultEpochs(split.train.length))
-  const seconds = headSeconds + epochs * perEpoch + 2
+  const work = workWith(epochs)
+  const expected = forecast(work, rates)
+  const seconds = expected.features + expected.before + expected.finetune + expected.after
   const memoryBytes = stepMemory(logits, batchSize)
   const sides = split.notes.map(note => `             ${note}`)
   return {
     seconds,
-    multiplyAdds: cost,
+    expected,
+    work,
     lines: [
       `Pictures     ${manifest.rows.length} in ${classes} classes (${nameSome(manifest.classes)})`,
       ...leftOut(manifest),

@@ -2,19 +2,23 @@
 import { join } from 'node:path'
 import type { PreparedPictures } from '../data/features.ts'
 import { renderReport, reportJson } from '../evaluate/index.ts'
+import { decodePicture } from '../images/decode.ts'
 import { thumbnail } from '../images/encode.ts'
+import type { Classifier } from '../models/artefact.ts'
 import type { Fit, Manifest, RunReporter, Split, TrainResult } from '../sdk/index.ts'
 import { writeFileAtomic } from '../storage/disk.ts'
+import { activationPicture } from './activation-picture.ts'
 import type { Augmentation } from './augment.ts'
 import { contactSheet } from './contact-sheet.ts'
 import type { FineTuned } from './finetune.ts'
+import type { Plan } from './plan.ts'
 import type { Settings } from './recipes/image-classification.ts'
 
 export interface ReportTask {
   run: RunReporter
   settings: Settings
   manifest: Manifest
-  plan: readonly string[]
+  plan: Plan
   blob(content: string): Promise<Uint8Array>
   result: TrainResult
   split: Split
@@ -23,7 +27,10 @@ export interface ReportTask {
   augmentation: Augmentation | null
   pictures: PreparedPictures
   fit: Fit
-  calibration: { threshold: number; notes: string[] }
+  calibration: { threshold: number }
+  classifier: Classifier
+  /** What import, split and calibration had to say. */
+  notes: string[]
 }
 
 export async function writeReport(task: ReportTask): Promise<void> {
@@ -40,20 +47,23 @@ export async function writeReport(task: ReportTask): Promise<void> {
     classes: manifest.classes,
     contactSheets: await contactSheet({
       train: split.train,
-      pathOf: row => manifest.rows[row]!.path,
-      labelOf: row => manifest.rows[row]!.labels[0]!,
+      rowOf: row => manifest.rows[row]!,
       bytesOf: row => task.blob(manifest.rows[row]!.content),
       pictures: task.pictures,
       fit: task.fit,
       augmentation: task.augmentation,
       seed: task.settings.seed,
     }),
-    notes: [...split.notes, ...calibration.notes],
-    plan,
+    notes: task.notes,
+    plan: plan.lines,
     pictures: async path => {
       const content = contentOf.get(path)
       if (!content) return null
       return `data:image/webp;base64,${Buffer.from(await thumbnail(await task.blob(content), 240)).toString('base64')}`
+    },
+    activation: async path => {
+      const content = contentOf.get(path)
+      return content ? activationPicture(task.classifier, await decodePicture(await task.blob(content), { formats: 'local' })) : null
     },
     examples: examples.slice(0, 24),
     history: tuned?.history ?? [],

@@ -2,7 +2,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { permutation, randomFrom } from '../../src/engine/random.ts'
+import { formatForecast, formatSeconds } from '../../src/sdk/index.ts'
 import { augment } from '../../src/train/augment.ts'
+import { defaultRates, featuresRate, forecast, type Work } from '../../src/train/forecast.ts'
+import { epochsWithin } from '../../src/train/recipes/image-classification.ts'
 import { oneCycle } from '../../src/train/schedule.ts'
 
 test('the learning rate is that of torch.optim.lr_scheduler.OneCycleLR', () => {
@@ -42,4 +45,34 @@ test('augmentation that is switched off changes nothing, a flip mirrors', () => 
     if (flipped) flips++
   }
   assert.ok(flips > 8 && flips < 32, `${flips} of 40`)
+})
+
+test('a forecast made with the rates of a training says how long that training took', () => {
+  const work: Work = {
+    pictures: 2000,
+    pixels: 2000 * 640 * 480,
+    trainPictures: 1400,
+    testPictures: 300,
+    classes: 10,
+    features: 1280,
+    epochs: 4,
+    multiplyAdds: 2e8,
+    threads: 2,
+    fitSample: 400,
+    alterationSample: 200,
+  }
+  const first = forecast(work, defaultRates)
+  const took = { features: 2.3 * first.features, besides: 1.7 * first.besides }
+  const withFeatures = forecast(work, { ...defaultRates, features: featuresRate(work, took.features) })
+  assert.ok(Math.abs(withFeatures.features - took.features) < 1e-9)
+  const withBesides = forecast(work, { ...defaultRates, besides: took.besides / first.besides })
+  assert.ok(Math.abs(withBesides.before + withBesides.after - took.besides) < 1e-9)
+  assert.ok(forecast({ ...work, epochs: 0 }, defaultRates).finetune === 0)
+  assert.equal(epochsWithin(100, 30), 3)
+  assert.equal(epochsWithin(-5, 30), 1)
+})
+
+test('durations are written as people read them, forecasts with no more digits than they deserve', () => {
+  assert.deepEqual([0.42, 12.4, 60, 185, 3600, 7800].map(formatSeconds), ['0.4 s', '12 s', '1 min', '3 min 05 s', '1 h', '2 h 10 min'])
+  assert.deepEqual([0, 4.4, 43, 100, 4000, 8000].map(formatForecast), ['1 s', '4 s', '45 s', '2 min', '1 h 07 min', '2 h 10 min'])
 })

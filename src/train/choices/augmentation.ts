@@ -6,14 +6,14 @@
  */
 import type { FeatureNetwork, PreparedPictures } from '../../data/features.ts'
 import { groupedFolds } from '../../data/folds.ts'
-import { usualStrength } from '../../evaluate/out-of-fold.ts'
+import { scaled, usualStrength } from '../../evaluate/out-of-fold.ts'
 import { percent, points, quoted } from '../../evaluate/verdicts.ts'
 import { fitManyHeads } from '../../models/many-heads.ts'
 import { type Alteration, type Augmentation, alter } from '../augment.ts'
 import { type Choice, count, meanDifference, type Sample, sampleOf } from './evidence.ts'
 
-/** Pictures that each alteration is tried on: at least, of each class, at most. */
-const sizes = { least: 200, ofAClass: 8, most: 600 }
+/** Pictures that each alteration is tried on. */
+export const sampleSize = (classes: number): number => Math.min(Math.max(200, 8 * classes), 600)
 /** Classes that are tried; the largest, where there are more. */
 const mostClasses = 75
 const folds = 5
@@ -140,8 +140,8 @@ async function learnFromBoth(
     Array.from({ length: folds }, (_, held) =>
       Float32Array.from({ length: 2 * n }, (_, i) => Number(fold[i % n] !== held && (i < n || copies))),
     )
-  const logits = await fitManyHeads({
-    features,
+  const heads = await fitManyHeads({
+    features: scaled(features, network.width, 2 * n),
     width: network.width,
     labels: Int32Array.from({ length: 2 * n }, (_, i) => sample.labels[i % n]!),
     classes,
@@ -151,22 +151,30 @@ async function learnFromBoth(
     threads,
     signal,
   })
-  /** What the head that has not seen picture i, of the five that begin at `first`, answers to row i + shift. */
-  const answers = (first: number, shift: number) =>
-    Int32Array.from({ length: n }, (_, i) => {
-      const row = logits[first + fold[i]!]!.subarray((i + shift) * classes, (i + shift + 1) * classes)
+  /** What the heads, of the five that begin at `first`, say to pictures and copies that they have not seen. */
+  const answersOf = async (first: number) => {
+    const logits = await heads.logits(Int32Array.from({ length: 2 * n }, (_, i) => first + fold[i % n]!))
+    return Int32Array.from({ length: 2 * n }, (_, i) => {
+      const row = logits.subarray(i * classes, (i + 1) * classes)
       return row.indexOf(Math.max(...row))
     })
+  }
   const right = (given: Int32Array) => Float64Array.from(given, (answer, i) => Number(answer === sample.labels[i]))
-  const alone = answers(0, 0)
-  const [without, both] = [right(alone), right(answers(folds, 0))]
+  const alone = await answersOf(0)
+  const withCopies = await answersOf(folds)
+  const [without, both] = [right(alone.subarray(0, n)), right(withCopies.subarray(0, n))]
   const harm = meanDifference(
     without.map((share, i) => share - both[i]!),
     sample,
     { seed },
   )
   const mean = (shares: Float64Array) => shares.reduce((sum, share) => sum + share, 0) / n
-  return { without: mean(without), with: mean(both), harm, exchanged: mostExchanged(alone, answers(0, n), sample.labels) }
+  return {
+    without: mean(without),
+    with: mean(both),
+    harm,
+    exchanged: mostExchanged(alone.subarray(0, n), alone.subarray(n), sample.labels),
+  }
 }
 
 /** The class that loses the largest part of its right answers to one other, when altered; null where none loses half. */
@@ -187,7 +195,7 @@ function mostExchanged(before: Int32Array, after: Int32Array, labels: Int32Array
 
 function sampled({ labels, labelOf, among, groups, seed }: AugmentationQuestion): Sample {
   const ofClass = [...Map.groupBy(among, labelOf).values()].sort((a, b) => b.length - a.length).slice(0, mostClasses)
-  const each = Math.ceil(Math.min(Math.max(sizes.least, sizes.ofAClass * labels.length), sizes.most) / ofClass.length)
+  const each = Math.ceil(sampleSize(labels.length) / ofClass.length)
   const rows = ofClass.flatMap((own, k) => sampleOf(own, labelOf, [], each, seed * 1000 + k).rows)
   return sampleOf(rows, labelOf, groups, rows.length, seed)
 }

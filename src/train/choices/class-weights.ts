@@ -5,7 +5,7 @@
  * Measured beside weights in the loss of the head (docs/inside/train.md), it finds more of the rare classes and needs no second fit.
  */
 import { groupedFolds } from '../../data/folds.ts'
-import { usualStrength } from '../../evaluate/out-of-fold.ts'
+import { scaled, usualStrength } from '../../evaluate/out-of-fold.ts'
 import { percent, quoted } from '../../evaluate/verdicts.ts'
 import { fitManyHeads } from '../../models/many-heads.ts'
 import { type Choice, count, meanDifference, rowsOf, sampleOf } from './evidence.ts'
@@ -79,8 +79,8 @@ async function compare(question: ClassWeightsQuestion, logShares: readonly numbe
   const repeats = classes > 50 ? 1 : 3
   const n = sample.rows.length
   const deals = Array.from({ length: repeats }, (_, repeat) => groupedFolds({ ...sample, folds, seed: seed * 1000 + repeat }))
-  const logits = await fitManyHeads({
-    features: rowsOf(features, width, sample.rows),
+  const heads = await fitManyHeads({
+    features: scaled(rowsOf(features, width, sample.rows), width, n),
     width,
     labels: sample.labels,
     classes,
@@ -89,11 +89,12 @@ async function compare(question: ClassWeightsQuestion, logShares: readonly numbe
     threads,
     signal,
   })
+  const logits = await Promise.all(deals.map((fold, repeat) => heads.logits(fold.map(own => repeat * folds + own))))
   /** How often each picture is answered right, over the repeats. */
   const rightness = (taken: (k: number) => number) =>
     Float64Array.from({ length: n }, (_, i) => {
-      const right = deals.filter((fold, repeat) => {
-        const row = logits[repeat * folds + fold[i]!]!.subarray(i * classes, (i + 1) * classes)
+      const right = logits.filter(answers => {
+        const row = answers.subarray(i * classes, (i + 1) * classes)
         let best = 0
         for (let k = 1; k < classes; k++) if (row[k]! - taken(k) > row[best]! - taken(best)) best = k
         return best === sample.labels[i]

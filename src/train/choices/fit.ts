@@ -1,6 +1,6 @@
 /** Crop, squash or letterbox: how a picture that is not square reaches the square that the network sees. */
 import type { FeatureNetwork } from '../../data/features.ts'
-import { outOfFold } from '../../evaluate/out-of-fold.ts'
+import { outOfFold, scaled } from '../../evaluate/out-of-fold.ts'
 import { percent } from '../../evaluate/verdicts.ts'
 import { decodePicture } from '../../images/decode.ts'
 import { createPreprocessor } from '../../models/artefact.ts'
@@ -52,8 +52,10 @@ export async function chooseFit(question: FitQuestion): Promise<{ fit: Fit; choi
   const features: Record<Fit, Float32Array> = { crop: rowsOf(cropped, network.width, sample.rows), ...others }
   const judged = {} as Record<Fit, { right: number; losses: Float64Array }>
   for (const fit of ['crop', 'squash', 'letterbox'] as const) {
-    const { repeats } = await outOfFold({
-      features: features[fit],
+    const repeats = await outOfFold({
+      features: scaled(features[fit], network.width, sample.rows.length),
+      folds: 5,
+      repeats: 3,
       width: network.width,
       labels: sample.labels,
       classes,

@@ -10,9 +10,10 @@ import { openFeatureNetwork, type PreparedPictures, preparePictures } from '../.
 import { splitDataset } from '../../data/split.ts'
 import type { Weights } from '../../engine/index.ts'
 import { percent, score } from '../../evaluate/index.ts'
+import { falseAlarms } from '../../evaluate/unknown.ts'
 import { points } from '../../evaluate/verdicts.ts'
 import { decodePicture } from '../../images/decode.ts'
-import type { Classifier } from '../../models/artefact.ts'
+import type { Answer, Classifier } from '../../models/artefact.ts'
 import { type Backbone, backbone as backboneById } from '../../models/catalogue.ts'
 import type {
   DatasetReference,
@@ -36,7 +37,9 @@ import { chooseFit } from '../choices/fit.ts'
 import { type Belonging, findBelonging } from '../copies.ts'
 import { type Decisions, openDecisions } from '../decisions.ts'
 import { type FineTuned, type FineTuneSettings, fineTune, interrupted } from '../finetune.ts'
+import { featuresRate } from '../forecast.ts'
 import { fitHead, type Head, withoutShares } from '../head.ts'
+import type { Plan } from '../plan.ts'
 import { writeReport } from '../report.ts'
 
 // ── settings ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,6 +84,10 @@ const mislabelsInResult = 100
 /** About 350 optimiser steps, but every picture at least three times and at most twenty. */
 export const defaultEpochs = (trainPictures: number): number => Math.min(Math.max(Math.round((350 * batchSize) / trainPictures), 3), 20)
 
+/** As many epochs as fit into so many seconds, but one at least. */
+export const epochsWithin = (seconds: number, secondsPerEpoch: number): number =>
+  Math.min(Math.max(Math.floor(seconds / secondsPerEpoch), 1), 50)
+
 /** Small pictures gain nothing from a large input, and a step costs with the square of the side. */
 export function defaultImageSize(manifest: Pick<Manifest, 'rows'>): number {
   const sides = manifest.rows.map(row => Math.min(row.width, row.height)).sort((a, b) => a - b)
@@ -100,10 +107,7 @@ export interface Context {
   facts: Facts
   /** Seconds already spent on the import, for the budget and the total. */
   secondsBefore: number
-  forecastSeconds: number
-  plan: readonly string[]
-  /** Of one picture's forward pass, for the rates that the next forecast uses. */
-  multiplyAdds: number
+  plan: Plan
   /** The file of `settings.from`. */
   from: string | null
   /** With `from`: which side the earlier model's pictures were on, by pixel digest; null where that is not known. */
@@ -134,14 +138,18 @@ interface Work extends Context {
 
 /** throws interrupted when `signal` is aborted */
 export async function trainImageClassifier(context: Context): Promise<TrainResult> {
+  const open: { close(): void | Promise<void> }[] = []
   try {
-    return await steps(context)
+    return await steps(context, open)
   } catch (error) {
     throw context.signal.aborted && error === context.signal.reason ? interrupted(context.run) : error
+  } finally {
+    for (const each of open.reverse()) await each.close()
   }
 }
 
-async function steps(context: Context): Promise<TrainResult> {
+/** What is opened is put into `open`, for whoever asks to close. */
+async function steps(context: Context, open: { close(): void | Promise<void> }[]): Promise<TrainResult> {
   const { run, settings, manifest, say, dataset } = context
   const began = performance.now()
   const base = backboneById(settings.backbone)
@@ -158,111 +166,114 @@ async function steps(context: Context): Promise<TrainResult> {
   }
 
   say({ kind: 'stage', title: 'Looking at every picture once' })
-  let pictures = await prepare(work, 'crop')
-  try {
-    const belonging = await findTogether(work, pictures)
-    const split = splitDataset(manifest, {
-      seed: settings.seed,
-      dataset: dataset.digest,
-      groups: belonging.groups,
-      ...(context.earlier !== undefined && { earlier: context.earlier }),
-    })
-    await writeFileAtomic(join(run.directory, 'split.json'), JSON.stringify(split))
+  let pictures = await prepare(work, 'crop', open)
+  const belonging = await findTogether(work, pictures)
+  const { groups, nameOf } = belonging
+  const split = splitDataset(manifest, {
+    seed: settings.seed,
+    dataset: dataset.digest,
+    groups,
+    ...(context.earlier !== undefined && { earlier: context.earlier }),
+  })
+  await writeFileAtomic(join(run.directory, 'split.json'), JSON.stringify(split))
+  const { fit, choice: fitChoice } = await askForFit(work, pictures, split, groups)
+  if (fit !== 'crop') pictures = await prepare(work, fit, open)
 
-    const { fit, choice: fitChoice } = await askForFit(work, pictures, split, belonging)
-    if (fit !== 'crop') {
-      pictures.close()
-      pictures = await prepare(work, fit)
-    }
+  say({ kind: 'stage', title: 'Fitting a head on the untouched network' })
+  const { head, logShares, augmentation, choices } = await stageA(work, pictures, split, groups)
+  const tuned = settings.epochs === 0 ? null : await fineTuneNetwork(work, head, logShares, augmentation, pictures, split)
+  const chosen = tuned && isBetter(tuned, head) ? 'finetune' : 'head'
 
-    say({ kind: 'stage', title: 'Fitting a head on the untouched network' })
-    const { head, logShares, choices, augmentation } = await stageA(work, pictures, split, belonging)
-    const tuned = settings.epochs === 0 ? null : await fineTuneNetwork(work, head, logShares, augmentation, pictures, split)
-    const chosen = tuned && isBetter(tuned, head) ? 'finetune' : 'head'
-    const winner = chosen === 'finetune' ? tuned! : { weights: work.weights, head }
+  say({ kind: 'stage', title: 'Testing, once, on pictures it has never seen' })
+  const winner = chosen === 'finetune' ? tuned! : { weights: work.weights, head }
+  const artefact = await makeArtefact({ ...work, backbone: base, winner, tuned: chosen === 'finetune', fit, pictures, split, groups })
+  const { classifier, calibration } = artefact
+  open.push(classifier)
+  const answers = await answersOf(work, classifier, split.test)
+  const test = score({
+    labels: manifest.classes,
+    truth: Int32Array.from(split.test, work.labelOf),
+    probabilities: answers.map(({ probabilities }) => probabilities),
+    trainTruth: Int32Array.from(split.train, work.labelOf),
+    linearProbeProbabilities: head.probabilities(rowsOf(pictures.features, pictures.width, split.test)),
+    paths: split.test.map(row => manifest.rows[row]!.path),
+    groups: split.test.map(row => nameOf[row]!),
+    origins: split.test.map(row => manifest.rows[row]!),
+    calibration,
+  })
+  const unknown = artefact.unknown && {
+    ...artefact.unknown,
+    falseAlarmsOnTest: falseAlarms(
+      answers.map(({ distance }) => distance),
+      artefact.unknown.threshold,
+    ),
+  }
 
-    say({ kind: 'stage', title: 'Testing, once, on pictures it has never seen' })
-    const artefact = await makeArtefact({ ...work, backbone: base, winner, fit, pictures, split })
-    const probabilities = await answers(work, artefact.classifier, split.test)
-    const test = score({
-      labels: manifest.classes,
-      truth: Int32Array.from(split.test, work.labelOf),
-      probabilities,
-      trainTruth: Int32Array.from(split.train, work.labelOf),
-      linearProbeProbabilities: head.probabilities(rowsOf(pictures.features, pictures.width, split.test)),
-      paths: split.test.map(row => manifest.rows[row]!.path),
-      groups: split.test.map(row => belonging.nameOf[row]!),
-      origins: split.test.map(row => manifest.rows[row]!),
-      calibration: artefact.calibration,
-    })
+  say({ kind: 'stage', title: 'Looking back at the labels' })
+  const { mislabels, ...besides } = await lookBack({
+    ...work,
+    pictures,
+    labels: Int32Array.from(manifest.rows.keys(), work.labelOf),
+    groups,
+    seed: settings.seed,
+    threads: settings.threads,
+  })
+  await writeFileAtomic(join(run.directory, 'mislabels.json'), JSON.stringify(mislabels))
 
-    say({ kind: 'stage', title: 'Looking back at the labels' })
-    const { mislabels, ...besides } = await lookBack({
-      ...work,
-      pictures,
-      labels: Int32Array.from(manifest.rows.keys(), work.labelOf),
-      groups: belonging.groups,
-      seed: settings.seed,
-      threads: settings.threads,
-    })
-    await writeFileAtomic(join(run.directory, 'mislabels.json'), JSON.stringify(mislabels))
+  const { n, accuracy, low, high } = test
+  const model = await context.register({ file: artefact.file, labels: manifest.classes, accuracy: { n, accuracy, low, high } })
+  const result: TrainResult = {
+    run: run.run.run,
+    ...(tuned?.resumedFrom && { resumedFrom: { step: tuned.resumedFrom } }),
+    model: { name: model.name, version: model.version, path: model.path, labels: model.labels },
+    dataset: {
+      ...dataset,
+      images: manifest.rows.length,
+      classes: manifest.classes.length,
+      unreadable: manifest.unreadable.map(({ path, reason }) => ({ path, reason })),
+      exactDuplicates: manifest.exactDuplicates,
+      split: { train: split.train.length, validation: split.validation.length, test: split.test.length },
+    },
+    test: { ...test, ...besides },
+    ...(unknown && { unknown }),
+    mislabels: { ...mislabels, listed: mislabels.listed.slice(0, mislabelsInResult) },
+    choices: [...fitChoice, ...choices, ...(tuned ? [headOrFineTune(tuned, head, chosen, logShares !== null)] : [])],
+    chosen,
+    validation: { head: head.validationAccuracy, finetune: tuned?.validationAccuracy ?? null },
+    device: context.device,
+    seconds: Math.round(work.elapsed() * 10) / 10,
+    forecastSeconds: Math.round(context.plan.seconds),
+    report: join(run.directory, 'report.html'),
+  }
+  const notes = [...split.notes, ...belonging.copies.notes, ...calibration.notes, ...artefact.notes]
+  await writeReport({ ...work, result, split, tuned, augmentation: tuned && augmentation, fit, pictures, calibration, classifier, notes })
+  await run.logMetrics(tuned?.steps ?? 0, {
+    'test/accuracy': accuracy,
+    'test/linear_probe': test.linearProbe!,
+    ...ratesOf(work, pictures, tuned),
+    'memory/peak_bytes': process.resourceUsage().maxRSS * 1024,
+  })
+  await writeFileAtomic(join(run.directory, 'result.json'), JSON.stringify(result))
+  return result
+}
 
-    const { n, accuracy, low, high } = test
-    const model = await context.register({ file: artefact.file, labels: manifest.classes, accuracy: { n, accuracy, low, high } })
-    const result: TrainResult = {
-      run: run.run.run,
-      ...(tuned?.resumedFrom && { resumedFrom: { step: tuned.resumedFrom } }),
-      model: { name: model.name, version: model.version, path: model.path, labels: model.labels },
-      dataset: {
-        ...dataset,
-        images: manifest.rows.length,
-        classes: manifest.classes.length,
-        unreadable: manifest.unreadable.map(({ path, reason }) => ({ path, reason })),
-        exactDuplicates: manifest.exactDuplicates,
-        split: { train: split.train.length, validation: split.validation.length, test: split.test.length },
-      },
-      test: { ...test, ...besides },
-      mislabels: { ...mislabels, listed: mislabels.listed.slice(0, mislabelsInResult) },
-      choices: [...(fitChoice ? [fitChoice] : []), ...choices, ...(tuned ? [headOrFineTune(tuned, head, chosen, logShares !== null)] : [])],
-      chosen,
-      validation: { head: head.validationAccuracy, finetune: tuned?.validationAccuracy ?? null },
-      device: context.device,
-      seconds: Math.round(work.elapsed() * 10) / 10,
-      forecastSeconds: context.forecastSeconds,
-      report: join(run.directory, 'report.html'),
-    }
-    await writeReport({
-      ...work,
-      result,
-      split,
-      tuned,
-      augmentation: tuned && augmentation,
-      fit,
-      pictures,
-      calibration: artefact.calibration,
-    })
-    await run.logMetrics(tuned?.steps ?? 0, {
-      'test/accuracy': accuracy,
-      'test/linear_probe': test.linearProbe!,
-      ...(tuned?.secondsPerStep && {
-        'finetune/seconds_per_step': tuned.secondsPerStep,
-        'rate/step': (context.multiplyAdds * batchSize) / (tuned.secondsPerStep * settings.threads),
-      }),
-      ...(pictures.computed.rows > 200 && {
-        'rate/features': (context.multiplyAdds * pictures.computed.rows) / (pictures.computed.seconds * settings.threads),
-      }),
-      'memory/peak_bytes': process.resourceUsage().maxRSS * 1024,
-    })
-    await writeFileAtomic(join(run.directory, 'result.json'), JSON.stringify(result))
-    return result
-  } finally {
-    pictures.close()
+/** What the next forecast learns from this training. */
+function ratesOf({ plan, elapsed, secondsBefore }: Work, { computed }: PreparedPictures, tuned: FineTuned | null): Record<string, number> {
+  const { work, expected } = plan
+  const inOneGo = tuned !== null && tuned.resumedFrom === null
+  return {
+    ...(tuned?.secondsPerStep && {
+      'finetune/seconds_per_step': tuned.secondsPerStep,
+      'rate/step': (work.multiplyAdds * batchSize) / (tuned.secondsPerStep * work.threads),
+    }),
+    ...(computed.rows === work.pictures && computed.rows > 200 && { 'rate/features': featuresRate(work, computed.seconds) }),
+    ...(inOneGo && { 'rate/besides': (elapsed() - secondsBefore - computed.seconds - tuned.seconds) / expected.besides }),
   }
 }
 
 // ── features and what belongs together ──────────────────────────────────────────────────────────────────────────────────────
 
-async function prepare(work: Work, fit: Fit): Promise<PreparedPictures> {
+async function prepare(work: Work, fit: Fit, open: { close(): void | Promise<void> }[]): Promise<PreparedPictures> {
   const { settings, dataset, manifest, base, say, signal } = work
   const pictures = await preparePictures({
     folder: work.featuresFolder,
@@ -277,9 +288,9 @@ async function prepare(work: Work, fit: Fit): Promise<PreparedPictures> {
     onProgress: (done, total) => say({ kind: 'progress', label: 'features', done, total, unit: 'pictures' }),
     stopRequested: () => signal.aborted,
   })
-  if (!signal.aborted) return pictures
-  pictures.close()
-  throw interrupted(work.run)
+  open.push(pictures)
+  signal.throwIfAborted()
+  return pictures
 }
 
 async function findTogether(work: Work, pictures: PreparedPictures): Promise<Belonging> {
@@ -302,13 +313,13 @@ async function findTogether(work: Work, pictures: PreparedPictures): Promise<Bel
 
 // ── choices ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Made after the split, so that no test picture has a say, with the features of the sample in all three fits. */
+/** Asked after the split, so that no test picture has a say. No choice where there was no question. */
 async function askForFit(
   work: Work,
   pictures: PreparedPictures,
   split: Split,
-  { groups }: Belonging,
-): Promise<{ fit: Fit; choice: Choice | null }> {
+  groups: readonly number[][],
+): Promise<{ fit: Fit; choice: Choice[] }> {
   const { base, weights, settings, manifest, labelOf, blob, say, signal, decisions } = work
   const decided = await decisions.once('fit', async () => {
     const network = await openFeatureNetwork({ backbone: base, weights, side: settings.imageSize, threads: settings.threads })
@@ -332,12 +343,13 @@ async function askForFit(
       await network.close()
     }
   })
-  if (decided) say({ kind: 'note', text: decided.choice.sentence })
-  return decided ?? { fit: 'crop', choice: null }
+  if (!decided) return { fit: 'crop', choice: [] }
+  say({ kind: 'note', text: decided.choice.sentence })
+  return { fit: decided.fit, choice: [decided.choice] }
 }
 
 /** The head, whether classes weigh alike, and which alterations of training pictures are safe. */
-async function stageA(work: Work, pictures: PreparedPictures, split: Split, { groups }: Belonging) {
+async function stageA(work: Work, pictures: PreparedPictures, split: Split, groups: readonly number[][]) {
   const { settings, classes, labelOf, base, weights, decisions, say, signal, run } = work
   const { seed, threads } = settings
   const plain = await fitHead(pictures, split, labelOf, classes.length, threads)
@@ -421,9 +433,8 @@ async function fineTuneNetwork(
   const { run, settings, say, signal, base, weights, labelOf, elapsed } = work
   say({ kind: 'stage', title: 'Fine-tuning the whole network' })
   const { budgetSeconds } = settings
-  const reserve = 6 + split.test.length * 0.01 // for calibration, the test and the report
   const withinBudget = (secondsPerEpoch: number) =>
-    Math.min(Math.max(Math.floor((budgetSeconds! - elapsed() - reserve) / (secondsPerEpoch * 1.1)), 1), 50)
+    epochsWithin(budgetSeconds! - elapsed() - work.plan.expected.after, secondsPerEpoch * 1.1)
   const tuned = await fineTune({
     backbone: base,
     weights,
@@ -459,17 +470,13 @@ async function fineTuneNetwork(
 // ── the test ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Through the very file that is deployed. */
-async function answers({ manifest, blob, say, signal }: Work, classifier: Classifier, rows: readonly number[]): Promise<Float32Array[]> {
-  const probabilities: Float32Array[] = []
-  try {
-    for (const [i, row] of rows.entries()) {
-      signal.throwIfAborted()
-      const picture = await decodePicture(await blob(manifest.rows[row]!.content), { formats: 'local' })
-      probabilities.push(...(await classifier.classify([picture])))
-      say({ kind: 'progress', label: 'test', done: i + 1, total: rows.length, unit: 'pictures' })
-    }
-  } finally {
-    await classifier.close()
+async function answersOf({ manifest, blob, say, signal }: Work, classifier: Classifier, rows: readonly number[]): Promise<Answer[]> {
+  const answers: Answer[] = []
+  for (const [i, row] of rows.entries()) {
+    signal.throwIfAborted()
+    const picture = await decodePicture(await blob(manifest.rows[row]!.content), { formats: 'local' })
+    answers.push(...(await classifier.answer([picture])))
+    say({ kind: 'progress', label: 'test', done: i + 1, total: rows.length, unit: 'pictures' })
   }
-  return probabilities
+  return answers
 }
