@@ -81,7 +81,7 @@ function cacheVersion(): string {
     for (let x = 0; x < width; x++)
       for (let channel = 0; channel < 3; channel++)
         data[at++] = 128 + 60 * Math.sin(x / (9 + 4 * channel)) + 50 * Math.cos((y * y) / (900 + channel)) + ((x * 7 + y * 13) % 17)
-  const { hash, quality, grey } = fingerprint({ width, height, data })
+  const { hash, quality, grey, colour } = fingerprint({ width, height, data })
   const said = [
     readingVersion,
     decoderVersion,
@@ -89,5 +89,5 @@ function cacheVersion(): string {
     JSON.stringify(appearance({ width, height, data })),
     pixelDigest({ width, height, data }),
   ].join('\n')
-  return createHash('sha256').update(said).update(hash).update(grey).digest('hex').slice(0, 16)
+  return createHash('sha256').update(said).update(colour).update(hash).update(grey).digest('hex').slice(0, 16)
 }

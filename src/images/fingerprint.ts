@@ -11,10 +11,13 @@ const frequencies = 16
 export const hashBytes = (frequencies * frequencies) / 8
 
 /** A cache of fingerprints holds only those of its own number: it changes when the same picture would get another hash or grey copy. */
-export const fingerprintVersion = 1
+export const fingerprintVersion = 2
 
-/** Quality from which a hash or a grey copy says anything about the picture; PDQ's own advice is 50. */
+/** Quality from which a hash or a grey copy says anything about the picture: below it copies and strangers were not told apart (docs/inside/copies.md). */
 export const leastQuality = 20
+
+/** Side of the grid of colours. */
+export const colourSide = 4
 
 export interface Fingerprint {
   /** 32 bytes; bit 16·v + u (lowest bit of a byte first) is the sign of frequency (u + 1, v + 1), u to the right, v down. */
@@ -23,6 +26,8 @@ export interface Fingerprint {
   quality: number
   /** [64, 64] uint8: the picture's luminance, squeezed to a square. */
   grey: Uint8Array
+  /** [4, 4, 2] uint8 as 64 hex digits: the colour of each sixteenth of the picture (Cb and Cr of JPEG, 128 is none). */
+  colour: string
 }
 
 type Pixels = { width: number; height: number; data: Uint8Array }
@@ -30,7 +35,7 @@ type Pixels = { width: number; height: number; data: Uint8Array }
 /** `picture.data`: [height, width, 3] uint8, RGB. Under a millisecond at 640×480. */
 export function fingerprint(picture: Pixels): Fingerprint {
   const grey = rounded(shrink(picture))
-  return { hash: hashOf(transform(grey)), quality: qualityOf(grey, picture), grey }
+  return { hash: hashOf(transform(grey)), quality: qualityOf(grey, picture), grey, colour: coloursOf(picture) }
 }
 
 /** Bits in which two hashes differ: 0 … 256, about 128 for pictures that have nothing to do with each other. */
@@ -103,18 +108,60 @@ function borders(width: number): [Int32Array, Float32Array] {
   return [columns, shares]
 }
 
-/** PDQ's measure: the sum of steps between neighbours, which a flat or blurred picture lacks; then what a picture of so few pixels can show at most. */
+/**
+ * What there is to compare: the deviation of the grey copy from its own surroundings of 7×7, 20 of 255 tones and more being full marks; and no more
+ * than a picture of so few pixels can show.
+ */
 function qualityOf(grey: Uint8Array, { width, height }: Pixels): number {
-  let steps = 0
+  const reach = 3
+  const size = 2 * reach + 1
+  const columns = new Float64Array(greySide) // sums of seven rows
+  let squares = 0
   for (let y = 0; y < greySide; y++) {
     for (let x = 0; x < greySide; x++) {
-      const at = y * greySide + x
-      if (x + 1 < greySide) steps += Math.abs(grey[at + 1]! - grey[at]!)
-      if (y + 1 < greySide) steps += Math.abs(grey[at + greySide]! - grey[at]!)
+      columns[x]! += grey[y * greySide + x]!
+      if (y >= size) columns[x]! -= grey[(y - size) * greySide + x]!
+    }
+    if (y < size - 1) continue
+    for (let x = reach, sum = 0; x < greySide - reach; x++) {
+      if (x === reach) for (let k = 0; k < size; k++) sum += columns[k]!
+      else sum += columns[x + reach]! - columns[x - reach - 1]!
+      squares += (grey[(y - reach) * greySide + x]! - sum / (size * size)) ** 2
     }
   }
+  const inner = greySide - 2 * reach
   const bySize = (100 * Math.min(width, height)) / greySide
-  return Math.floor(Math.min(100, (steps * 100) / 255 / 90, bySize))
+  return Math.floor(Math.min(100, 5 * Math.sqrt(squares / (inner * inner)), bySize))
+}
+
+/** The mean of up to 16×16 pixels of each sixteenth. */
+function coloursOf({ width, height, data }: Pixels): string {
+  const result = new Uint8Array(colourSide * colourSide * 2)
+  const places = (length: number, cell: number) => {
+    const [from, to] = [(cell * length) / colourSide, ((cell + 1) * length) / colourSide]
+    const count = Math.max(1, Math.min(16, Math.floor(to - from)))
+    return Array.from({ length: count }, (_, index) => Math.min(length - 1, Math.floor(from + ((index + 0.5) * (to - from)) / count)))
+  }
+  for (let row = 0; row < colourSide; row++) {
+    const lines = places(height, row)
+    for (let column = 0; column < colourSide; column++) {
+      const across = places(width, column)
+      let [red, green, blue] = [0, 0, 0]
+      for (const y of lines) {
+        for (const x of across) {
+          const at = 3 * (y * width + x)
+          red += data[at]!
+          green += data[at + 1]!
+          blue += data[at + 2]!
+        }
+      }
+      const n = lines.length * across.length
+      const at = 2 * (row * colourSide + column)
+      result[at] = Math.min(255, Math.round(128 + (-0.168736 * red - 0.331264 * green + 0.5 * blue) / n))
+      result[at + 1] = Math.min(255, Math.round(128 + (0.5 * red - 0.418688 * green - 0.081312 * blue) / n))
+    }
+  }
+  return Buffer.from(result).toString('hex')
 }
 
 // ── the hash ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -27,7 +27,7 @@ export function madeUp(name: string): SeenPicture {
       rim: 0.5,
       rimContrast: 0,
     },
-    fingerprint: { hash: Uint8Array.from(digest), quality: 77 },
+    fingerprint: { hash: Uint8Array.from(digest), quality: 77, colour: '80'.repeat(32) },
     grey,
   }
 }
