@@ -2,7 +2,7 @@
  * Edits as people and programs make them, done on purpose to pictures that are at hand: what of them is found again says how well copies are
  * found on these very pictures. Each answers with decoded pixels, what was lost on the way included.
  */
-import sharp from 'sharp'
+import sharp, { type Sharp } from 'sharp'
 import type { Picture } from './decode.ts'
 
 type Pixels = Pick<Picture, 'width' | 'height' | 'data'>
@@ -25,7 +25,7 @@ export type KnownEdit = keyof typeof knownEdits
 const open = ({ width, height, data }: Pixels) => sharp(data, { raw: { width, height, channels: 3 }, limitInputPixels: false })
 const half = (length: number) => Math.max(1, Math.round(length / 2))
 
-async function pixels(image: sharp.Sharp): Promise<Pixels> {
+async function pixels(image: Sharp): Promise<Pixels> {
   const { data, info } = await image.toColourspace('srgb').removeAlpha().raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
   return { width: info.width, height: info.height, data }
 }

@@ -50,7 +50,7 @@ export function picture({ label = 'a', look = {}, ...changes }: Changes = {}): M
       ...(captured !== undefined && { captured }),
       ...(camera !== undefined && { camera }),
       appearance: { ...usual, ...look },
-      fingerprint: { hash: new Uint8Array(32), quality: 100 },
+      fingerprint: { hash: new Uint8Array(32), quality: 100, colour: '80'.repeat(32) },
     },
   }
 }
