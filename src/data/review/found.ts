@@ -43,21 +43,22 @@ export async function findings(home: { path: string }, digest: string, { folder,
   const kept = await readKept(home, digest, made)
   const copies = ofRun.copies ?? kept.copies
   const mislabels = ofRun.mislabels ?? kept.mislabels
-  if (copies && (mislabels || !deep)) return { copies, mislabels }
+  if (copies && (mislabels || !deep || kept.deep)) return { copies, mislabels }
   const now = await look()
   const found = { copies: copies ?? now.copies, mislabels: mislabels ?? now.mislabels }
   await makeFolder(reviewsFolder(home), 'found')
-  await writeFileAtomic(keptFile(home, digest), JSON.stringify({ made, ...found } satisfies z.infer<typeof Kept>))
+  await writeFileAtomic(keptFile(home, digest), JSON.stringify({ made, deep, ...found } satisfies z.infer<typeof Kept>))
   return found
 }
 export const nothing: Findings = { copies: null, mislabels: null }
 
-const Kept = z.strictObject({ made: z.string(), copies: Copies.nullable(), mislabels: Mislabels.nullable() })
+/** `deep`: mislabels were looked for; where they are null there were too few pictures to tell. */
+const Kept = z.strictObject({ made: z.string(), deep: z.boolean(), copies: Copies.nullable(), mislabels: Mislabels.nullable() })
 const keptFile = (home: { path: string }, digest: string) => join(reviewsFolder(home), 'found', `${digest}.json`)
 
-async function readKept(home: { path: string }, digest: string, made: string): Promise<Findings> {
+async function readKept(home: { path: string }, digest: string, made: string): Promise<Findings & { deep: boolean }> {
   const kept = await readAs(keptFile(home, digest), Kept)
-  return kept?.made === made ? { copies: kept.copies, mislabels: kept.mislabels } : nothing
+  return kept?.made === made ? kept : { ...nothing, deep: false }
 }
 
 async function readAs<T>(path: string, shape: z.ZodType<T>): Promise<T | null> {

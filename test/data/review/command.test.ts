@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
@@ -15,8 +15,8 @@ import { pets, type Reviewed, suspected } from './reviews.ts'
 
 const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
 
-function started({ home }: Pick<Reviewed, 'home'>, ...words: string[]) {
-  const environment = { ...process.env, PLINTH_HOME: home.path, PLINTH_CACHE: join(home.path, 'cache'), NO_COLOR: '1' }
+function started({ home }: Pick<Reviewed, 'home'>, change: Record<string, string>, ...words: string[]) {
+  const environment = { ...process.env, ...change, PLINTH_HOME: home.path, PLINTH_CACHE: join(home.path, 'cache'), NO_COLOR: '1' }
   return spawn(process.execPath, [main, 'data', 'review', ...words], {
     env: environment,
     cwd: home.path,
@@ -24,7 +24,7 @@ function started({ home }: Pick<Reviewed, 'home'>, ...words: string[]) {
   })
 }
 async function plinth(given: Pick<Reviewed, 'home'>, ...words: string[]) {
-  const child = started(given, ...words)
+  const child = started(given, {}, ...words)
   let [out, err] = ['', '']
   child.stdout.on('data', part => (out += part))
   child.stderr.on('data', part => (err += part))
@@ -91,6 +91,54 @@ test('a run is reviewed with what its training found; the first letters of its i
   assert.match(byName.out, /pets@1: 5 questions \(2 with two labels, 1 likely mislabels, 2 groups of copies\)/)
 })
 
+test('a dataset that nobody looked at is searched once, and a folder is imported first', async t => {
+  const given = await pets(t)
+  const { json } = await plinth(given, 'pets', '--list', '--json')
+  const { items, dataset } = json().review
+  assert.ok(items.length >= 3 && items[0].kind === 'conflict', JSON.stringify(items.map((item: { kind: string }) => item.kind)))
+  const [kept] = readdirSync(join(given.home.path, 'reviews/found'))
+  assert.equal(kept, `${dataset.digest}.json`)
+  const found = JSON.parse(readFileSync(join(given.home.path, 'reviews/found', kept!), 'utf8'))
+  assert.ok(found.deep && found.copies.dataset === dataset.digest)
+  const { mtimeMs } = statSync(join(given.home.path, 'reviews/found', kept!))
+  const again = await plinth(given, 'pets', '--list', '--json')
+  assert.deepEqual(again.json().review.items, items)
+  assert.equal(statSync(join(given.home.path, 'reviews/found', kept!)).mtimeMs, mtimeMs, 'it was not searched again')
+  const folder = await plinth(given, given.folder, '--list', '--only', 'conflict', '--json')
+  assert.equal(folder.json().review.dataset.digest, dataset.digest)
+})
+
+test('--open hands a browser an address that is good once, never through a shell, and its absence is told', async t => {
+  const given = await trained(t)
+  const bin = temporaryFolder(t)
+  const opened = async (path: string) => {
+    const child = started(given, { PATH: path }, given.run, '--open', '--json')
+    let said = ''
+    child.stderr.on('data', part => (said += part))
+    const { review } = JSON.parse((await once(child.stdout.setEncoding('utf8'), 'data'))[0])
+    return { child, review, said: () => said, ended: once(child, 'close') }
+  }
+  const without = await opened(bin)
+  while (!without.said().includes('no program here that opens a browser')) await once(without.child.stderr, 'data')
+  without.child.kill('SIGINT')
+  await without.ended
+
+  const told = join(bin, 'told')
+  writeFileSync(join(bin, 'xdg-open'), `#!/bin/sh\nprintf '%s\\n' "$#" "$1" > '${told}.part' && /bin/mv '${told}.part' '${told}'\n`, {
+    mode: 0o755,
+  })
+  const changes = watch(bin)
+  const within = await opened(bin)
+  while (!existsSync(told)) await once(changes, 'change')
+  changes.close()
+  const [count, url] = readFileSync(told, 'utf8').split('\n')
+  assert.equal(count, '1')
+  assert.match(url!, /^http:\/\/127\.0\.0\.1:\d+\/#ticket=[\w-]{43}$/)
+  assert.ok(!url!.includes(within.review.url.split('#token=')[1]))
+  within.child.kill('SIGINT')
+  assert.deepEqual(await within.ended, [0, null])
+})
+
 test('verdicts from a file make the next version, and the same file again makes none', async t => {
   const given = await trained(t)
   const file = join(temporaryFolder(t), 'verdicts.jsonl')
@@ -113,25 +161,29 @@ test('what cannot be is refused with a code, a next step and the right exit code
   const given = await trained(t)
   const file = join(temporaryFolder(t), 'verdicts.jsonl')
   writeFileSync(file, '{"path":"cat/3.png","verdict":"keep"}\n{"path":"cat/99.png","verdict":"drop"}\n')
-  const refused = async (...words: string[]) => {
-    const { code, json } = await plinth(given, ...words, '--json')
-    assert.ok(json().error.next.length > 10, words.join(' '))
-    return [code, json().error.code]
-  }
-  assert.deepEqual(await refused('pets', '--verdicts', file), [1, 'verdicts_invalid'])
-  assert.deepEqual(await refused('pets', '--verdicts', `${file}.not`), [1, 'verdicts_unreadable'])
-  assert.deepEqual(await refused('fish', '--list'), [1, 'dataset_not_found'])
-  assert.deepEqual(await refused('ffff0000', '--list'), [1, 'run_not_found'])
-  assert.deepEqual(await refused('pets', '--list', '--apply'), [2, 'usage'])
-  assert.deepEqual(await refused('pets', '--only', 'birds'), [2, 'usage'])
   const { run } = await createRun(given.home, newRun())
-  assert.deepEqual(await refused(run.run, '--list'), [1, 'review_run_without_dataset'])
+  const refused: [exit: number, code: string, ...words: string[]][] = [
+    [1, 'verdicts_invalid', 'pets', '--verdicts', file],
+    [1, 'verdicts_unreadable', 'pets', '--verdicts', `${file}.not`],
+    [1, 'dataset_not_found', 'fish', '--list'],
+    [1, 'run_not_found', 'ffff0000', '--list'],
+    [1, 'review_run_without_dataset', run.run, '--list'],
+    [2, 'usage', 'pets', '--list', '--apply'],
+  ]
+  await Promise.all(
+    refused.map(async ([exit, expected, ...words]) => {
+      const { code, json } = await plinth(given, ...words, '--json')
+      const { error } = json()
+      assert.deepEqual([code, error.code], [exit, expected], words.join(' '))
+      assert.ok(error.next.length > 10)
+    }),
+  )
 })
 
 test('a review stopped with Ctrl-C, or killed, says and keeps how far it was', async t => {
   const given = await trained(t)
   const begin = async (...words: string[]) => {
-    const child = started(given, given.run, '--json', ...words)
+    const child = started(given, {}, given.run, '--json', ...words)
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
     const { review } = JSON.parse((await lines.next()).value!)
     const [url, token] = review.url.split('#token=')
