@@ -10,7 +10,7 @@ import { decodePicture } from '../images/decode.ts'
 import { encodePng, thumbnail } from '../images/encode.ts'
 import { type Classifier, composeArtefact, openArtefact, readArtefact, recordGolden } from '../models/artefact.ts'
 import type { Backbone } from '../models/catalogue.ts'
-import type { ArtefactMetadata, DatasetReference, Fit, Manifest, RunReporter, Split } from '../sdk/index.ts'
+import type { ArtefactMetadata, DatasetReference, Fit, Manifest, RecipeEvent, RunReporter, Split } from '../sdk/index.ts'
 import { writeFileAtomic } from '../storage/disk.ts'
 import { groupsWithin, rowsOf } from './choices/evidence.ts'
 import { headBias, headWeight, logitsOf } from './finetune.ts'
@@ -38,6 +38,7 @@ export interface ArtefactTask {
   tuned: boolean
   groups: readonly (readonly number[])[]
   signal: AbortSignal
+  say(event: RecipeEvent): void
 }
 
 export interface Made {
@@ -95,7 +96,7 @@ export async function makeArtefact(task: ArtefactTask): Promise<Made> {
 
 /** How far a picture is from everything the model knows, measured by the winner's own features of training and validation pictures. */
 async function fitNoneOfThese(task: ArtefactTask, temperature: number): Promise<FittedUnknown> {
-  const { split, pictures, manifest, labelOf, groups, settings, winner, tuned, signal } = task
+  const { split, pictures, manifest, labelOf, groups, settings, winner, tuned, signal, say } = task
   const rows = [...split.train, ...split.validation]
   const untouched = rowsOf(pictures.features, pictures.width, rows)
   return fitUnknown({
@@ -111,6 +112,7 @@ async function fitNoneOfThese(task: ArtefactTask, temperature: number): Promise<
     seed: settings.seed,
     threads: settings.threads,
     signal,
+    onProgress: (done, total) => say({ kind: 'progress', label: 'none of these', done, total, unit: 'tries' }),
   })
 }
 

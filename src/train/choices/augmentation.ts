@@ -10,7 +10,7 @@ import { scaled, usualStrength } from '../../evaluate/out-of-fold.ts'
 import { percent, points, quoted } from '../../evaluate/verdicts.ts'
 import { fitManyHeads } from '../../models/many-heads.ts'
 import { type Alteration, type Augmentation, alter } from '../augment.ts'
-import { type Choice, count, meanDifference, type Sample, sampleOf } from './evidence.ts'
+import { type Choice, count, meanDifference, rowsOf, type Sample, sampleOf } from './evidence.ts'
 
 /** Pictures that each alteration is tried on. */
 export const sampleSize = (classes: number): number => Math.min(Math.max(200, 8 * classes), 600)
@@ -22,7 +22,8 @@ const smallestHarm = 0.02
 
 export interface AugmentationQuestion {
   augmentation: Augmentation
-  pictures: Pick<PreparedPictures, 'read' | 'side'>
+  /** With the features of the untouched network, which is `network`. */
+  pictures: Pick<PreparedPictures, 'read' | 'side' | 'features'>
   network: FeatureNetwork
   labels: readonly string[]
   labelOf(row: number): number
@@ -67,7 +68,7 @@ export interface SafeAugmentation {
 export async function chooseAugmentation(question: AugmentationQuestion): Promise<SafeAugmentation> {
   const { augmentation, labels } = question
   const sample = sampled(question)
-  const plain = await featuresOf(question, sample, () => ({}))
+  const plain = rowsOf(question.pictures.features, question.network.width, sample.rows)
   const safe: Augmentation = { ...augmentation }
   const choices: Choice[] = []
   const kept: string[] = []
@@ -147,7 +148,7 @@ async function learnFromBoth(
     classes,
     weights: [...learning(false), ...learning(true)],
     c: usualStrength,
-    iterations: 50, // enough to tell harm from none
+    iterations: 30, // enough to tell harm from none
     threads,
     signal,
   })

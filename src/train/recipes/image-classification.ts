@@ -184,11 +184,13 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
   const tuned = settings.epochs === 0 ? null : await fineTuneNetwork(work, head, logShares, augmentation, pictures, split)
   const chosen = tuned && isBetter(tuned, head) ? 'finetune' : 'head'
 
-  say({ kind: 'stage', title: 'Testing, once, on pictures it has never seen' })
+  say({ kind: 'stage', title: 'Learning how sure it may be, and what it does not know' })
   const winner = chosen === 'finetune' ? tuned! : { weights: work.weights, head }
   const artefact = await makeArtefact({ ...work, backbone: base, winner, tuned: chosen === 'finetune', fit, pictures, split, groups })
   const { classifier, calibration } = artefact
   open.push(classifier)
+
+  say({ kind: 'stage', title: 'Testing, once, on pictures it has never seen' })
   const answers = await answersOf(work, classifier, split.test)
   const test = score({
     labels: manifest.classes,
