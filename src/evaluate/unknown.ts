@@ -13,10 +13,10 @@ import { groupedFolds } from '../data/folds.ts'
 import { permutation, randomFrom } from '../engine/random.ts'
 import { type FeatureSpace, fitFeatureSpace, measure } from '../models/feature-space.ts'
 import { softmax } from '../models/logistic-regression.ts'
-import { fitManyHeads } from '../models/many-heads.ts'
+import { fitManyHeads, type ManyHeads } from '../models/many-heads.ts'
 import { distancesOf, entropies, type Measures, scalesOf, type UnknownParts } from '../models/unknown.ts'
 import type { Unknown } from '../sdk/index.ts'
-import { usualStrength } from './out-of-fold.ts'
+import { scaled, usualStrength } from './out-of-fold.ts'
 
 /** Share of pictures of known classes that may be called unknown by mistake. */
 export const falseAlarmRate = 0.05
@@ -169,7 +169,9 @@ async function outOfFold(chosen: Chosen, done: () => void): Promise<Fitted | nul
     features,
     Array.from({ length: folds }, (_, held) => (i: number) => fold[i] !== held),
   )
-  const all = { relative: new Float64Array(rows.length), rest: new Float64Array(rows.length), entropy: new Float64Array(rows.length) }
+  if (!heads) return null
+  const entropy = entropies(softmax(await heads.logits(fold), K, temperature), K)
+  const all = { relative: new Float64Array(rows.length), rest: new Float64Array(rows.length), entropy }
   const judged: number[] = []
   for (let held = 0; held < folds; held++) {
     const inside = places(rows, i => fold[i] === held)
@@ -183,10 +185,8 @@ async function outOfFold(chosen: Chosen, done: () => void): Promise<Fitted | nul
     const there = new Set(places(rows, i => fold[i] !== held).map(i => labels[rows[i]!]!))
     const { relative, rest } = await measure(space, { features, width: chosen.width, rows: inside.map(i => rows[i]!) }, chosen.threads)
     for (const [at, i] of inside.entries()) {
-      const entropy = entropies(softmax(heads[held]!.subarray(i * K, (i + 1) * K), K, temperature), K)
       all.relative[i] = relative[at]!
       all.rest[i] = rest[at]!
-      all.entropy[i] = entropy[0]!
       // the only picture of its class was no known class while it was held back
       if (there.has(own[i]!)) judged.push(i)
     }
@@ -211,17 +211,23 @@ function spaceOf({ width, labels, threads, seed, signal }: Chosen, features: Flo
   return fitFeatureSpace({ features, width, rows }, { labels, threads, seed })
 }
 
-/** Logits [rows, classes] of one head for each of `learns`, which says whether it learns from the i-th of the rows. */
-function headsWithout(chosen: Chosen, features: Float32Array, learns: readonly ((i: number) => boolean)[]): Promise<Float32Array[]> {
+/** One head for each of `learns`, which says whether it learns from the i-th of the rows; null where one of them would learn from none. */
+async function headsWithout(
+  chosen: Chosen,
+  features: Float32Array,
+  learns: readonly ((i: number) => boolean)[],
+): Promise<ManyHeads | null> {
   const { rows, width, classes, c, threads, signal } = chosen
   const own = new Float32Array(rows.length * width)
   for (const [i, row] of rows.entries()) own.set(features.subarray(row * width, (row + 1) * width), i * width)
+  const weights = learns.map(learn => Float32Array.from(rows, (_, i) => Number(learn(i))))
+  if (weights.some(weight => !weight.includes(1))) return null
   return fitManyHeads({
-    features: own,
+    features: scaled(own, width, rows.length),
     width,
     labels: labelsOf(chosen, rows),
     classes: classes.length,
-    weights: learns.map(learn => Float32Array.from(rows, (_, i) => Number(learn(i)))),
+    weights,
     c,
     threads,
     signal,
@@ -268,48 +274,41 @@ async function leaveClassesOut(chosen: Chosen, done: () => void): Promise<LeftOu
 
   const parties = partiesOf(asked, seed)
   const perClass: (Unknown['perClass'][number] & { detected: number; detectedByProbability: number; k: number })[] = []
-  const each = Math.max(1, Math.floor(mostLogits / (rows.length * K)))
-  for (let from = 0; from < parties.length; from += each) {
-    const some = parties.slice(from, from + each)
-    const heads = await headsWithout(
+  const heads = await headsWithout(
+    chosen,
+    features,
+    parties.map((party, at) => i => fold[i] !== at % folds && !party.has(labels[rows[i]!]!)),
+  )
+  for (const [at, party] of heads ? parties.entries() : []) {
+    const held = at % folds
+    const stay = (i: number) => !party.has(labels[rows[i]!]!)
+    const learned = places(rows, i => fold[i] !== held && stay(i))
+    const space = await spaceOf(
       chosen,
       features,
-      some.map((party, at) => i => fold[i] !== (from + at) % folds && !party.has(labels[rows[i]!]!)),
+      learned.map(i => rows[i]!),
     )
-    for (const [at, party] of some.entries()) {
-      const held = (from + at) % folds
-      const space = await spaceOf(
-        chosen,
-        features,
-        places(rows, i => fold[i] !== held && !party.has(labels[rows[i]!]!)).map(i => rows[i]!),
-      )
-      done()
-      const known = places(rows, i => fold[i] === held && !party.has(labels[rows[i]!]!))
-      if (!space || known.length < 2) continue
-      const { relative, rest } = await measure(space, { features, width: chosen.width, rows }, chosen.threads)
-      const { entropy, best } = withoutParty(heads[at]!, K, party)
-      const measures = { relative, rest, entropy }
-      const distances = distancesOf(measures, scalesOf(picked(measures, known)))
-      const doubt = best.map(probability => -probability)
-      const limits = [distances, doubt].map(scores =>
-        conformal(
-          Float64Array.from(known, i => scores[i]!),
-          falseAlarmRate,
-        ),
-      )
-      for (const k of party) {
-        const strangers = places(rows, i => labels[rows[i]!] === k)
-        const beyond = (scores: Float64Array, limit: number) => strangers.filter(i => scores[i]! > limit).length / strangers.length
-        perClass.push({
-          k,
-          label: classes[k]!,
-          n: strangers.length,
-          auroc: auroc(pick(distances, known), pick(distances, strangers)),
-          aurocOfProbability: auroc(pick(doubt, known), pick(doubt, strangers)),
-          detected: beyond(distances, limits[0]!),
-          detectedByProbability: beyond(doubt, limits[1]!),
-        })
-      }
+    const known = places(rows, i => fold[i] === held && stay(i))
+    done()
+    if (!space || known.length < 2) continue
+    const { relative, rest } = await measure(space, { features, width: chosen.width, rows }, chosen.threads)
+    const { entropy, best } = withoutParty(await heads!.logits(new Int32Array(rows.length).fill(at)), K, party)
+    const measures = { relative, rest, entropy }
+    const distances = distancesOf(measures, scalesOf(picked(measures, known)))
+    const doubt = best.map(probability => -probability)
+    const limits = [distances, doubt].map(scores => conformal(pick(scores, known), falseAlarmRate))
+    for (const k of party) {
+      const strangers = places(rows, i => labels[rows[i]!] === k)
+      const beyond = (scores: Float64Array, limit: number) => strangers.filter(i => scores[i]! > limit).length / strangers.length
+      perClass.push({
+        k,
+        label: classes[k]!,
+        n: strangers.length,
+        auroc: auroc(pick(distances, known), pick(distances, strangers)),
+        aurocOfProbability: auroc(pick(doubt, known), pick(doubt, strangers)),
+        detected: beyond(distances, limits[0]!),
+        detectedByProbability: beyond(doubt, limits[1]!),
+      })
     }
   }
   perClass.sort((a, b) => a.k - b.k)
@@ -338,7 +337,10 @@ const pick = (scores: Float64Array, at: readonly number[]) => Float64Array.from(
 function partiesOf(classes: readonly number[], seed: number): Set<number>[] {
   if (classes.length <= mostLeftOut) return classes.map(k => new Set([k]))
   const order = permutation(classes.length, randomFrom(seed, classes.length, 1))
-  return Array.from({ length: mostLeftOut }, (_, party) => new Set(order.filter((_, at) => at % parties === party).map(at => classes[at]!)))
+  return Array.from(
+    { length: mostLeftOut },
+    (_, party) => new Set(order.filter((_, at) => at % mostLeftOut === party).map(at => classes[at]!)),
+  )
 }
 
 /** Entropy and largest probability of each row among the classes that were not left out. */

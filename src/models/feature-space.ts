@@ -21,8 +21,8 @@ const mostDimensions = 128
 const rowsForDimension = 3
 /** How far the covariances are drawn to a multiple of the identity; 0.1 and 0.5 do about as well. */
 const shrinkage = 0.3
-/** Of the block power iteration. The last directions need not be exact: their share of the whole is nearly the same. */
-const iterations = 8
+/** Of the block power iteration, two products each. The last directions need not be exact: their share of the whole is nearly the same. */
+const iterations = 4
 /** Added to the squared length, so that a picture without any feature has a direction: none. */
 export const lengthFloor = 1e-12
 
@@ -164,9 +164,13 @@ async function mainDirections(
   const random = randomFrom(seed, width, dimensions)
   let basis: Float32Array = Float32Array.from({ length: dimensions * width }, () => random() - 0.5)
   const left = input('basis', [dimensions, width])
-  const program = await compile({ out: matMul(left, input('gram', [width, width])) }, new Map(), { threads })
+  const right = input('gram', [width, width])
+  const program = await compile({ out: matMul(matMul(left, right), right) }, new Map(), { threads })
   try {
-    for (let i = 0; i < iterations; i++) basis = orthonormal((await program.run({ basis, gram }))['out'] as Float32Array, width)
+    for (let i = 0; i < iterations; i++) {
+      const grown = (await program.run({ basis, gram }))['out'] as Float32Array
+      basis = orthonormal(grown, width, i === iterations - 1 ? 2 : 1)
+    }
   } finally {
     await program.close()
   }
@@ -174,8 +178,8 @@ async function mainDirections(
   return Float32Array.from(found.flatMap(row => Array.from(row)))
 }
 
-/** Gram–Schmidt, twice over for the digits. Rows that add no direction become zeros: the next product wants as many rows as before. */
-function orthonormal(rows: Float32Array, width: number): Float32Array {
+/** Gram–Schmidt, twice over where the digits matter. Rows that add no direction become zeros: the next product wants as many rows as before. */
+function orthonormal(rows: Float32Array, width: number, passes: number): Float32Array {
   const out = Float64Array.from(rows)
   const count = rows.length / width
   let longest = 0
@@ -184,7 +188,7 @@ function orthonormal(rows: Float32Array, width: number): Float32Array {
     const row = out.subarray(i * width, (i + 1) * width)
     const before = Math.sqrt(dot(row, row))
     longest = Math.max(longest, before)
-    for (let pass = 0; pass < 2; pass++)
+    for (let pass = 0; pass < passes; pass++)
       for (const j of kept) {
         const other = out.subarray(j * width, (j + 1) * width)
         const share = dot(row, other)
