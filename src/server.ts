@@ -572,6 +572,7 @@ export type { Home } from './db/home.ts'
 
 // ── what commands call as it is ─────────────────────────────────────────────────────────────────────────────────────────────
 
+export { measuredSide } from './data/check/across-split.ts'
 export { findingsOf, isTrainable } from './data/check/findings.ts'
 export { writeCheckReport } from './data/check/report-file.ts'
 export { checkText } from './data/check/text.ts'

@@ -1,5 +1,5 @@
 import { basename, resolve } from 'node:path'
-import { checkData, checkText, findingsOf, isPath, isTrainable, nameFrom, writeCheckReport } from '../server.ts'
+import { checkData, checkText, findingsOf, isPath, isTrainable, measuredSide, nameFrom, writeCheckReport } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 import { shellWord } from './text.ts'
 
@@ -34,7 +34,7 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
       { deep, alike, seed, signal, onProgress, ...(groupBy !== undefined && { groupBy }), ...(threads && { threads }) },
       async ({ check }, { understood, ...pictures }) => {
         phase?.bar.end()
-        const findings = findingsOf(check, { source: shellWord(source), deep })
+        const findings = findingsOf(check, { source: shellWord(source), deep, measured: measuredSide(pictures.manifest.rows) })
         const next = nextCommand(findings, { source, report, deep, trainable: isTrainable(check) })
         if (report !== undefined)
           await writeCheckReport(report, { title: basename(resolve(source)), understood, check, findings, next, ...pictures })

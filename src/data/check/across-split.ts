@@ -1,24 +1,32 @@
 /** Where the user's own folders are a split: which test pictures are copies of pictures that are learned from, and what they are worth. */
 import { fitLogisticRegression } from '../../models/logistic-regression.ts'
-import type { Copies, DataCheck, Manifest } from '../../sdk/shapes.ts'
+import type { Copies, DataCheck, Manifest, ManifestRow } from '../../sdk/shapes.ts'
 import { groupsOf } from '../copies/index.ts'
 
 export type AcrossSplit = NonNullable<DataCheck['acrossSplit']>
 
-/** Groups that touch the test side and another one, and the test pictures in them; null where there are no two sides. */
+/** The side that numbers are measured on: test, or validation where there is no test; null where the folders are no split. */
+export function measuredSide(rows: readonly Pick<ManifestRow, 'side'>[]): 'test' | 'validation' | null {
+  const sides = new Set(rows.map(({ side }) => side))
+  if (!sides.has('train')) return sides.has('test') && sides.has('validation') ? 'test' : null
+  return sides.has('test') ? 'test' : sides.has('validation') ? 'validation' : null
+}
+
+/** Groups that touch the measured side and another one, and its pictures in them; null where there are no two sides. */
 export function copiesAcross(
   { rows }: Pick<Manifest, 'rows'>,
   copies: Copies,
 ): { groups: number[][]; leaked: number[]; test: number[] } | null {
-  const test = [...rows.keys()].filter(row => rows[row]!.side === 'test')
-  if (test.length === 0 || !rows.some(row => row.side !== null && row.side !== 'test')) return null
+  const measured = measuredSide(rows)
+  if (measured === null) return null
+  const test = [...rows.keys()].filter(row => rows[row]!.side === measured)
   // names alone are a guess: good enough to keep pictures together, not to say that a published number is wrong
   const sameScene = copies.sameScene.filter(scene => scene.evidence !== 'names')
   const groups = groupsOf({ samePicture: copies.samePicture, sameScene }).filter(group => {
     const sides = new Set(group.map(row => rows[row]!.side))
-    return sides.has('test') && (sides.has('train') || sides.has('validation'))
+    return sides.has(measured) && [...sides].some(side => side !== null && side !== measured)
   })
-  const leaked = groups.flatMap(group => group.filter(row => rows[row]!.side === 'test')).sort((a, b) => a - b)
+  const leaked = groups.flatMap(group => group.filter(row => rows[row]!.side === measured)).sort((a, b) => a - b)
   return { groups, leaked, test }
 }
 

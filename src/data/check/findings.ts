@@ -41,6 +41,8 @@ export interface FindingsOptions {
   /** What the user typed, quoted for a shell. */
   source: string
   deep: boolean
+  /** The side that the user's numbers come from. */
+  measured: 'test' | 'validation' | null
 }
 
 /** Class sizes farther apart than this are said. */
@@ -74,33 +76,35 @@ export const counted = (n: number, one: string, many = `${one}s`): string => `${
 export const percent = (share: number, digits = 0): string => `${(100 * share).toFixed(digits)} %`
 const each = (paths: readonly string[]): Evidence => ({ paths, show: 'each' })
 
-function acrossSplit({ acrossSplit: across }: DataCheck, { source, deep }: FindingsOptions): Finding | null {
+function acrossSplit({ acrossSplit: across }: DataCheck, { source, deep, measured }: FindingsOptions): Finding | null {
   if (!across || across.leaked === 0) return null
   const { leaked, testPictures, accuracyAsGiven: given, accuracyWithout: without } = across
   const rest = testPictures - leaked
+  const side = measured ?? 'test'
+  const learned = side === 'test' ? 'train or choose on' : 'train on'
   const score =
     given === null
       ? ''
-      : ` A simple model that learns from your train folder is right on ${percent(given, 1)} of your test folder as it is${
+      : ` A simple model that learns from your train folder is right on ${percent(given, 1)} of your ${side} folder as it is${
           without === null
-            ? '; without the copies no test picture is left.'
-            : `, and on ${percent(without, 1)} of the ${counted(rest, 'test picture')} that ${rest === 1 ? 'is' : 'are'} no copy: ${pointsApart(given, without)}.${rest < 200 ? ' So few test pictures are a direction, not a measurement.' : ''}`
+            ? `; without the copies no ${side} picture is left.`
+            : `, and on ${percent(without, 1)} of the ${counted(rest, `${side} picture`)} that ${rest === 1 ? 'is' : 'are'} no copy: ${pointsApart(given, without)}.${rest < 200 ? ' So few pictures are a direction, not a measurement.' : ''}`
         }`
   return {
     key: 'across-split',
     level: 'wrong',
-    title: `${counted(leaked, 'test picture')} of ${testPictures.toLocaleString('en-US')} (${percent(leaked / testPictures)}) ${leaked === 1 ? 'is a copy' : 'are copies'} of pictures that you train or choose on`,
-    meaning: `What has been learned by heart is no test. Numbers measured on this test folder are better than the model is on new pictures.${score}`,
+    title: `${counted(leaked, `${side} picture`)} of ${testPictures.toLocaleString('en-US')} (${percent(leaked / testPictures)}) ${leaked === 1 ? 'is a copy' : 'are copies'} of pictures that you ${learned}`,
+    meaning: `What has been learned by heart is no test. Numbers measured on this folder are better than the model is on new pictures.${score}`,
     next:
       given === null && !deep
-        ? `What the accuracy would be without them: \`plinth data check ${source} --deep\`. \`plinth train\` leaves such pictures out of the test by itself.`
-        : 'Take the copies out of your test folder and measure again. `plinth train` leaves them out of the test by itself.',
+        ? `What the accuracy would be without them: \`plinth data check ${source} --deep\`. \`plinth train\` leaves them out by itself.`
+        : `Take the copies out of your ${side} folder and measure again. \`plinth train\` leaves them out by itself.`,
     method: 'across-split',
     evidence: across.groups.map(each),
     ...(given !== null &&
       without !== null && {
         bars: [
-          { name: 'your test folder as it is', share: given },
+          { name: `your ${side} folder as it is`, share: given },
           { name: `without the ${counted(leaked, 'copy', 'copies')}`, share: without },
         ],
       }),

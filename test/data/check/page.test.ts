@@ -43,7 +43,7 @@ test('the page on a desktop, on a phone and in the dark', async t => {
   const digest = manifestDigest(manifest)
   const { check } = await checkPictures({ manifest, version: digest, digest, facts, bytes, threads: 1, seed: 0 })
   facts.close()
-  const findings = findingsOf(check, { source: './set', deep: false })
+  const findings = findingsOf(check, { source: './set', deep: false, measured: 'test' as const })
   assert.ok(findings.some(({ key }) => key === 'conflicts'))
   const report = join(folder, 'report.html')
   await writeCheckReport(report, { title: 'set', check, findings, manifest, next: 'plinth train ./set', bytes })
@@ -80,7 +80,7 @@ test('the page on a desktop, on a phone and in the dark', async t => {
     await page.keyboard.press('Tab')
     assert.match(await page.evaluate(() => document.activeElement?.getAttribute('href') ?? ''), /^#/)
     await page.keyboard.press('Enter')
-    assert.match(page.url(), /#conflicts$/)
+    await page.waitForURL(/#conflicts$/)
     await page.close()
   }
 })

@@ -97,7 +97,7 @@ const clean = (): DataCheck => ({
   recallOnOwnEdits: [],
   notes: [],
 })
-const options = { source: './photos', deep: false }
+const options = { source: './photos', deep: false, measured: 'test' as const }
 const plain = { width: 90, style: (_: string, text: string) => text }
 const pixel = encodePng({ width: 70, height: 70, data: new Uint8Array(70 * 70 * 3).fill(200) })
 
