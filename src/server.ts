@@ -82,7 +82,7 @@ export async function importDataset(home: Home, source: string, { name, groupBy,
   const facts = await openFacts(join(cachePath(), 'facts'))
   try {
     const manifest = await importPictures(source, { blobs: home.blobs, facts, ...options, ...(pattern && { groupBy: pattern }) })
-    return { reference: await saveDataset(home, name ?? nameFrom(source), manifest), manifest }
+    return { reference: await saveDataset(home, name ?? nameFrom(source), manifest, 'dataset'), manifest }
   } finally {
     facts.close()
   }
