@@ -43,7 +43,7 @@ export function checkText(check: DataCheck, findings: readonly Finding[], { widt
         ]
           .filter(Boolean)
           .join(', ')
-  const notes = check.notes.flatMap(note => wrapped(`· ${visible(note)}`, width, 2))
+  const notes = [...check.notes, ...recallNote(check)].flatMap(note => wrapped(`· ${visible(note)}`, width, 2))
   return [
     wrapped(
       `${counted(check.images, 'picture')} in ${counted(check.classes, 'class', 'classes')}${understood ? `, ${visible(understood)}` : ''}`,
@@ -54,6 +54,20 @@ export function checkText(check: DataCheck, findings: readonly Finding[], { widt
     ...blocks,
     ...(notes.length > 0 ? [notes.join('\n')] : []),
   ].join('\n\n')
+}
+
+/** How good the search for copies was on these very pictures, and what it is worst at. */
+function recallNote({ recallOnOwnEdits: edits }: DataCheck): string[] {
+  const made = edits.reduce((sum, edit) => sum + edit.made, 0)
+  if (made === 0) return []
+  const found = edits.reduce((sum, edit) => sum + edit.found, 0)
+  const worst = edits
+    .filter(edit => edit.made > 0)
+    .reduce((least, edit) => (edit.found / edit.made < least.found / least.made ? edit : least))
+  const fewest = worst.found < worst.made ? `; of “${worst.edit}” ${worst.found} of ${worst.made}` : ''
+  return [
+    `Of ${made.toLocaleString('en-US')} copies made of your own pictures to try the search, ${found.toLocaleString('en-US')} were found${fewest}.`,
+  ]
 }
 
 function described({ paths: all, show, caption }: Evidence): string {

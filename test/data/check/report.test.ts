@@ -172,6 +172,10 @@ test('a text has lines that fit, examples and one next step for each, and no con
   }
   assert.match(text, /^4 things to put right, 11 things to look at$/m)
   assert.match(text, /^ {2}→ /m)
+  assert.match(
+    text.replace(/\s+/g, ' '),
+    /Of 40 copies made of your own pictures to try the search, 38 were found; of “cropped by 10 %” 38 of 40\./,
+  )
   assert.match(text, /About 23 of 5,000 labels look wrong \(14 to 36\)/)
 })
 
