@@ -3,7 +3,7 @@ import type { Home as WholeHome } from '../../db/home.ts'
 import { Failure } from '../../failure.ts'
 import type { Copies, DatasetReference, Manifest, ManifestRow, Mislabels, ReviewVerdict, Side } from '../../sdk/shapes.ts'
 import { saveDataset } from '../versions.ts'
-import { applyVerdicts, type Changes, changesAnything, questionOf, refuseUntrainable, standing } from './apply.ts'
+import { applyVerdicts, type Changes, changesAnything, questionOf, refuseUntrainable } from './apply.ts'
 import { checkLabel } from './labels.ts'
 import { type Act, openVerdictLog } from './log.ts'
 import { byPixels, isJudged, labelKey, type ReviewItem, type ReviewKind, reviewQueue } from './queue.ts'
@@ -92,32 +92,39 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
   for (const row of manifest.rows) for (const label of row.labels) rowsOf.get(label)?.push(row)
   const opened = new Set((await log.acts()).map(act => act.id))
 
-  /** What holds by now, found by path, pixels and question. In `--again` only what was said since: the old answers are asked anew. */
-  async function known(since: 'ever' | 'opened' = 'ever'): Promise<Map<string, ReviewVerdict>> {
-    const acts = (await log.acts()).filter(act => since === 'ever' || !opened.has(act.id))
-    return new Map(standing(acts.flatMap(act => act.verdicts)).map(verdict => [placeOf(verdict, questionOf(verdict)), verdict]))
+  /** What holds by now about the pictures of this version. With `--again` the page shows only what was said since: the rest is asked anew. */
+  const holding = (acts: readonly Act[]): Holding => {
+    const held: Holding = { label: new Map(), copy: new Map() }
+    for (const { verdicts } of acts)
+      for (const verdict of verdicts)
+        if (rowOf.get(verdict.path)?.pixels === verdict.pixels) held[questionOf(verdict)].set(verdict.path, verdict)
+    return held
   }
-  const told = (item: ReviewItem, verdicts: ReadonlyMap<string, ReviewVerdict>): ListedItem => {
-    const own = item.pictures.map(picture => {
-      const [label, copy] = [verdicts.get(placeOf(picture, 'label')), verdicts.get(placeOf(picture, 'copy'))]
-      const given =
-        [label, copy].find(verdict => verdict?.verdict === 'drop') ?? (item.kind === 'copy' ? (copy && label?.to ? label : copy) : label)
+  const all = async () => holding(await log.acts())
+  const shown = async () => (again ? holding((await log.acts()).filter(act => !opened.has(act.id))) : all())
+  const told = (item: ReviewItem, held: Holding): ListedItem => {
+    const verdicts = item.pictures.map(({ path }) => {
+      const given = verdictFor(item.kind, held.label.get(path), held.copy.get(path))
       return given ? { verdict: given.verdict, ...(given.to && { to: given.to }) } : null
     })
-    return { ...item, verdicts: own, answered: own.every(verdict => verdict !== null) }
+    return { ...item, verdicts, answered: verdicts.every(verdict => verdict !== null) }
   }
 
   /** Different pictures that a class would be left with. */
-  function left(label: string, verdicts: ReadonlyMap<string, ReviewVerdict>): number {
-    const now = (row: ManifestRow) => {
-      const [about, copy] = [verdicts.get(placeOf(row, 'label')), verdicts.get(placeOf(row, 'copy'))]
-      if (about?.verdict === 'drop' || copy?.verdict === 'drop') return []
-      return about?.to ?? row.labels
-    }
-    const moved = [...verdicts.values()].filter(verdict => verdict.to?.includes(label)).map(verdict => rowOf.get(verdict.path))
-    const rows = [...(rowsOf.get(label) ?? []), ...moved.filter(row => row !== undefined)]
-    return new Set(rows.filter(row => now(row).includes(label)).map(row => row.pixels)).size
+  function left(label: string, held: Holding): number {
+    const moved = [...held.label.values()].filter(verdict => verdict.to?.includes(label)).map(verdict => rowOf.get(verdict.path)!)
+    const rows = [...(rowsOf.get(label) ?? []), ...moved]
+    return new Set(rows.filter(row => labelsNow(row, held).includes(label)).map(row => row.pixels)).size
   }
+
+  /** Pictures under a new name that an earlier verdict relabels all the same. */
+  async function renamed(): Promise<number> {
+    const verdicts = (await log.acts()).flatMap(act => act.verdicts)
+    if (!verdicts.some(({ path, pixels, to }) => to && rowOf.get(path)?.pixels !== pixels)) return 0
+    const { label } = await all()
+    return applyVerdicts(manifest, reference, verdicts).changes.relabelled.filter(({ path }) => !label.has(path)).length
+  }
+  let relabelledUnderNewNames = await renamed()
 
   const preview = async () => {
     const { manifest: next, changes } = applyVerdicts(
@@ -133,38 +140,40 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
     manifest,
     earlier,
     estimate: options.mislabels && { ...options.mislabels.estimate, n: options.mislabels.n },
-    kinds: {
-      conflict: listed.filter(item => item.kind === 'conflict').length,
-      mislabel: listed.filter(item => item.kind === 'mislabel').length,
-      copy: listed.filter(item => item.kind === 'copy').length,
+    get kinds() {
+      const kinds = { conflict: 0, mislabel: 0, copy: 0 }
+      for (const { kind } of listed) kinds[kind]++
+      return kinds
     },
     async list(from = 0, count = listed.length) {
-      const verdicts = await known(again ? 'opened' : 'ever')
-      return listed.slice(from, from + count).map(item => told(item, verdicts))
+      const held = await shown()
+      return listed.slice(from, from + count).map(item => told(item, held))
     },
     async tally() {
-      const [shown, all] = [await known(again ? 'opened' : 'ever'), await known()]
-      const changing = new Map<string, 'relabel' | 'drop'>()
-      for (const { path, pixels, from, to, verdict } of all.values()) {
-        const row = rowOf.get(path)
-        if (row?.pixels !== pixels || labelKey({ labels: from }) !== labelKey(row) || verdict === 'keep') continue
-        if (verdict === 'drop' || (changing.get(path) !== 'drop' && labelKey({ labels: to! }) !== labelKey(row)))
-          changing.set(path, verdict)
+      const [asked, held] = [await shown(), await all()]
+      const answered = listed.filter(({ kind, pictures }) =>
+        pictures.every(({ path }) => verdictFor(kind, asked.label.get(path), asked.copy.get(path))),
+      )
+      const counts = { relabelled: relabelledUnderNewNames, dropped: 0 }
+      for (const path of new Set([...held.label.keys(), ...held.copy.keys()])) {
+        const row = rowOf.get(path)!
+        const labels = labelsNow(row, held)
+        if (labels.length === 0) counts.dropped++
+        else if (labelKey({ labels }) !== labelKey(row)) counts.relabelled++
       }
-      const count = (verdict: 'relabel' | 'drop') => [...changing.values()].filter(each => each === verdict).length
-      const answered = listed.filter(item => told(item, shown).answered).length
-      return { items: listed.length, answered, relabelled: count('relabel'), dropped: count('drop') }
+      return { items: listed.length, answered: answered.length, ...counts }
     },
     async labels() {
-      const typed = [...(await known()).values()].flatMap(verdict => verdict.to ?? [])
-      return [...manifest.classes, ...new Set(typed.filter(label => !manifest.classes.includes(label)))]
+      const typed = new Set([...(await all()).label.values()].flatMap(verdict => verdict.to ?? []))
+      for (const label of manifest.classes) typed.delete(label)
+      return [...manifest.classes, ...typed]
     },
     async answer(id, answers) {
       const item = itemOf.get(id)
       if (!item) throw new Failure('review_item_unknown')
       const verdicts = verdictsOf(item, answers)
       const act = await log.give(id, verdicts)
-      const after = await known()
+      const after = await all()
       const labels = new Set(
         verdicts.filter(verdict => verdict.verdict !== 'keep').flatMap(verdict => [...verdict.from, ...(verdict.to ?? [])]),
       )
@@ -177,6 +186,7 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
     async undo() {
       const act: Act | null = await log.undo()
       if (!act) return null
+      if (opened.has(act.id)) relabelledUnderNewNames = await renamed()
       if (act.item && hidden.delete(act.item)) listed = queue.filter(item => !hidden.has(item.id))
       return { item: act.item, place: listed.findIndex(item => item.id === act.item) }
     },
@@ -190,6 +200,24 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
     },
     close: log.close,
   }
+}
+
+/** The newest verdicts on each of the two questions, by path. */
+type Holding = Record<'label' | 'copy', Map<string, ReviewVerdict>>
+
+/** Which of the two answers a question of this kind; a picture that is dropped needs no other answer. */
+function verdictFor(kind: ReviewKind, label: ReviewVerdict | undefined, copy: ReviewVerdict | undefined): ReviewVerdict | undefined {
+  if (label?.verdict === 'drop') return label
+  if (copy?.verdict === 'drop') return copy
+  return kind !== 'copy' ? label : copy && label?.to ? label : copy
+}
+
+/** The labels that the next version gives a row: as applyVerdicts does it, for one. None: it is dropped. */
+function labelsNow(row: ManifestRow, { label, copy }: Holding): string[] {
+  if (copy.get(row.path)?.verdict === 'drop') return []
+  const about = label.get(row.path)
+  if (!about || labelKey({ labels: about.from }) !== labelKey(row)) return row.labels
+  return about.verdict === 'drop' ? [] : (about.to ?? row.labels)
 }
 
 const smallWarning = (label: string, count: number, isNew: boolean) =>
@@ -231,6 +259,3 @@ function refusalOf(check: () => void): Failure | null {
     throw error
   }
 }
-
-const placeOf = ({ path, pixels }: Pick<ManifestRow, 'path' | 'pixels'>, question: 'label' | 'copy') =>
-  JSON.stringify([path, pixels, question])

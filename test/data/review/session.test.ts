@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { importPictures } from '../../../src/data/import.ts'
 import { openReview, type Review } from '../../../src/data/review/session.ts'
 import { resolveDataset, saveDataset } from '../../../src/data/versions.ts'
 import type { Manifest } from '../../../src/sdk/shapes.ts'
+import { write } from '../folders.ts'
 import { pets, type Reviewed, suspected } from './reviews.ts'
 
 const mislabels = suspected({ path: 'cat/3.png', label: 'cat', suggestion: 'dog' }, { path: 'dog/5.png', label: 'dog', pile: 'none' })
@@ -145,16 +146,49 @@ test('pictures imported again with the old labels get their verdicts again', asy
   await review.answer((await item(review, 'cat/3.png')).id, [{ path: 'cat/3.png', verdict: 'relabel', to: ['dog'] }])
   const { dataset } = await review.makeVersion()
   // somebody adds pictures to the folder, which still has the old label
-  const { write } = await import('../folders.ts')
   await write(given.folder, { 'dog/new.png': 99 })
   const anew = await importPictures(given.folder, { blobs: given.home.blobs })
   const third = await saveDataset(given.home, 'pets', anew)
   assert.deepEqual([dataset.version, third.version], [2, 3])
   const later = await opened(t, { ...given, reference: third, manifest: anew })
   assert.ok(!(await questions(later)).includes('mislabel cat/3.png'))
+  assert.equal((await later.tally()).relabelled, 1)
   const { manifest, dataset: fourth } = await later.makeVersion()
   assert.equal(fourth.version, 4)
   assert.deepEqual(labelsOf(manifest), { ...labelsOf(anew), 'cat/3.png': 'dog' })
+})
+
+test('the numbers on the page are those of the version it makes, for renamed pictures, corrected ones and copies, too', async t => {
+  const given = await pets(t)
+  const review = await opened(t, given)
+  for (const [path, verdict] of [
+    ['cat/3.png', 'relabel'],
+    ['dog/5.png', 'drop'],
+  ] as const)
+    await review.answer((await item(review, path)).id, [{ path, verdict, ...(verdict === 'relabel' && { to: ['dog'] }) }])
+  await review.answer((await item(review, 'cat/twin.png')).id, [
+    { path: 'cat/twin.png', verdict: 'drop' },
+    { path: 'cat/1.png', verdict: 'keep' },
+  ])
+  renameSync(join(given.folder, 'cat/3.png'), join(given.folder, 'cat/renamed.png'))
+  const anew = await importPictures(given.folder, { blobs: given.home.blobs })
+  const rows = anew.rows.map(row =>
+    row.path === 'dog/5.png' ? { ...row, labels: ['cat'] } : row.path === 'cat/twin.png' ? { ...row, labels: ['dog'] } : row,
+  )
+  const manifest = { ...anew, rows }
+  const later = await opened(t, { ...given, manifest, reference: await saveDataset(given.home, 'pets', manifest) })
+  const { changes } = await later.preview()
+  assert.deepEqual(
+    [changes.relabelled.map(({ path }) => path), changes.dropped.map(({ path }) => path)],
+    [['cat/renamed.png'], ['cat/twin.png']],
+  )
+  const { relabelled, dropped } = await later.tally()
+  assert.deepEqual([relabelled, dropped], [1, 1])
+  for (let more = await later.undo(); more; more = await later.undo()) {
+    const { changes } = await later.preview()
+    const { relabelled, dropped } = await later.tally()
+    assert.deepEqual([relabelled, dropped], [changes.relabelled.length, changes.dropped.length])
+  }
 })
 
 test('a class with too few pictures left is warned about at once and refused at the end', async t => {
