@@ -122,7 +122,7 @@ export const show = defineCommand({
 
 function withoutKnown({ seen }: TestSetScore): string {
   if (seen === null) return 'not known'
-  const known = seen.trained + seen.chosenOn
+  const known = seen.trained + seen.chosenOn + seen.copies
   if (known === 0) return ''
   return seen.without ? `${accuracyText(seen.without)} on ${seen.without.n}` : 'none left'
 }

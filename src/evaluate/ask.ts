@@ -1,4 +1,8 @@
 /** The questions that commands ask of finished models: how good on these pictures, better than that one, how good on all test sets. */
+import { join } from 'node:path'
+import { cache } from '../config.ts'
+import { openFactsOrForget } from '../data/check/pictures.ts'
+import type { Facts } from '../data/facts.ts'
 import { importPictures } from '../data/import.ts'
 import { addTestSet, type Home, isTestSet, listTestSets, openTestSet, recordLook } from '../data/test-sets.ts'
 import { resolveDataset } from '../data/versions.ts'
@@ -7,8 +11,9 @@ import { type Classifier, openArtefact } from '../models/artefact.ts'
 import { resolveModel } from '../models/registry.ts'
 import type { Comparison, DatasetReference, Evaluation, Manifest, ModelVersion, Seen, TestSet } from '../sdk/index.ts'
 import { compareModels } from './compare.ts'
-import { evaluateModel, type Learned } from './evaluate-model.ts'
-import { earlierSides, trainLabels } from './past.ts'
+import { evaluateModel } from './evaluate-model.ts'
+import { type Familiar, familiarPictures } from './familiar.ts'
+import { type Past, pastOf, trainLabels } from './past.ts'
 import { keepScore, scoreOnSets, type TestSetOutcome } from './test-sets.ts'
 
 export interface Asking {
@@ -37,9 +42,12 @@ export interface Answer {
 /** How good is this model on these pictures? A test set keeps the score and counts the look. */
 export async function askAboutModel(home: Home, reference: string, source: Source, asking: Asking): Promise<Answer> {
   const model = await resolveModel(home, reference)
-  const { manifest, testSet } = await labelledPictures(home, source, asking.signal)
-  const answer = await withModel(home, model, asking, async (classifier, past) => ({
-    ...(await evaluateModel({ ...asking, ...past, classifier, manifest, blob: content => home.blobs.get(content) })),
+  const past = await pastOf(home, model.path)
+  const { manifest, learned, testSet } = await labelledPictures(home, source, [past], asking.signal)
+  const pictures = { ...asking, manifest, blob: (content: string) => home.blobs.get(content) }
+  const trainTruth = await trainLabels(home, model)
+  const answer = await withModel(model, asking, async classifier => ({
+    ...(await evaluateModel({ ...pictures, classifier, trainTruth, learned: learned[0]! })),
     threshold: classifier.metadata.unknown ? null : classifier.metadata.threshold,
   }))
   if (testSet) await keepScore(home, testSet, model.digest, answer.evaluation, answer.seen)
@@ -55,16 +63,18 @@ export async function askWhichIsBetter(
 ): Promise<{ comparison: Comparison; manifest: Manifest; testSet: TestSet | null }> {
   const models = await Promise.all(references.map(reference => resolveModel(home, reference)))
   const [a, b] = models as [ModelVersion, ModelVersion]
-  const { manifest, testSet } = await labelledPictures(home, source, asking.signal)
+  const pasts = [await pastOf(home, a.path), await pastOf(home, b.path)]
+  const { manifest, learned, testSet } = await labelledPictures(home, source, pasts, asking.signal)
   const names = models.map(({ name, version }) => `${name}@${version}`)
   const [nameA, nameB] = a.digest !== b.digest && names[0] === names[1] ? references : (names as [string, string])
-  const comparison = await withModel(home, a, asking, (classifierA, pastA) =>
-    withModel(home, b, asking, (classifierB, pastB) =>
+  const pictures = { ...asking, manifest, blob: (content: string) => home.blobs.get(content) }
+  const comparison = await withModel(a, asking, classifierA =>
+    withModel(b, asking, classifierB =>
       compareModels(
-        { name: nameA, classifier: classifierA, learned: pastA.learned },
-        { name: nameB, classifier: classifierB, learned: pastB.learned },
+        { name: nameA, classifier: classifierA, learned: learned[0]! },
+        { name: nameB, classifier: classifierB, learned: learned[1]! },
         nameOf(source, testSet),
-        { ...asking, manifest, blob: content => home.blobs.get(content) },
+        pictures,
       ),
     ),
   )
@@ -77,8 +87,17 @@ export async function askOnTestSets(home: Home, reference: string, asking: Askin
   const sets = await listTestSets(home)
   if (sets.length === 0) return []
   const model = await resolveModel(home, reference)
-  return withModel(home, model, asking, (classifier, past) =>
-    scoreOnSets(sets, { ...asking, ...past, home, classifier, model: model.digest }),
+  const past = await pastOf(home, model.path)
+  const trainTruth = await trainLabels(home, model)
+  return withModel(model, asking, classifier =>
+    scoreOnSets(sets, {
+      ...asking,
+      home,
+      classifier,
+      model: model.digest,
+      trainTruth,
+      look: manifest => withFacts(facts => lookedAt(home, manifest, [past], facts, asking.signal)),
+    }),
   )
 }
 
@@ -97,24 +116,39 @@ export async function makeTestSet(
 const nameOf = (source: Source, testSet: TestSet | null): string =>
   testSet ? `${testSet.name}@${testSet.version}` : 'path' in source ? source.path : source.name
 
-async function labelledPictures(home: Home, source: Source, signal: AbortSignal): Promise<{ manifest: Manifest; testSet: TestSet | null }> {
-  if ('path' in source)
-    return { manifest: await importPictures(source.path, { blobs: home.blobs, signal, accept: 'anything' }), testSet: null }
-  const { reference, manifest } = await resolveDataset(home, source.name)
-  return { manifest, testSet: (await isTestSet(home, reference.name)) ? (await openTestSet(home, source.name)).set : null }
+async function labelledPictures(
+  home: Home,
+  source: Source,
+  pasts: readonly (Past | null)[],
+  signal: AbortSignal,
+): Promise<Familiar & { testSet: TestSet | null }> {
+  return withFacts(async facts => {
+    if ('path' in source) {
+      const manifest = await importPictures(source.path, { blobs: home.blobs, facts, signal, accept: 'anything' })
+      return { ...(await lookedAt(home, manifest, pasts, facts, signal)), testSet: null }
+    }
+    const { reference, manifest } = await resolveDataset(home, source.name)
+    const testSet = (await isTestSet(home, reference.name)) ? (await openTestSet(home, source.name)).set : null
+    return { ...(await lookedAt(home, manifest, pasts, facts, signal)), testSet }
+  })
 }
 
-/** Opens a model with what is known of the pictures it was made from, and closes it. */
-async function withModel<T>(
-  home: Home,
-  model: ModelVersion,
-  { threads }: Asking,
-  work: (classifier: Classifier, past: { trainTruth: string[] | null; learned: Learned }) => Promise<T>,
-): Promise<T> {
-  const past = { trainTruth: await trainLabels(home, model), learned: await earlierSides(home, model.path) }
+const lookedAt = (home: Home, manifest: Manifest, pasts: readonly (Past | null)[], facts: Facts, signal: AbortSignal) =>
+  familiarPictures(manifest, pasts, { facts, signal, blob: content => home.blobs.get(content) })
+
+async function withFacts<T>(work: (facts: Facts) => Promise<T>): Promise<T> {
+  const facts = await openFactsOrForget(join(cache(), 'facts'))
+  try {
+    return await work(facts)
+  } finally {
+    facts.close()
+  }
+}
+
+async function withModel<T>(model: ModelVersion, { threads }: Asking, work: (classifier: Classifier) => Promise<T>): Promise<T> {
   const classifier = await openArtefact(model.path, { threads })
   try {
-    return await work(classifier, past)
+    return await work(classifier)
   } finally {
     await classifier.close()
   }

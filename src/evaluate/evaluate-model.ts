@@ -14,8 +14,11 @@ export interface Pictures {
   onProgress(done: number, total: number): void
 }
 
-/** What a model learned from: by pixel digest, the side each picture was on when it, and those it went on from, were made; null = not known. */
-export type Learned = ReadonlyMap<string, Side> | null
+/**
+ * What a model learned from: by pixel digest, the side each picture was on when it, and those it went on from, were made; `copy`: the
+ * same picture, edited, as one on the training or validation side. null = not known.
+ */
+export type Learned = ReadonlyMap<string, Side | 'copy'> | null
 
 export interface ModelEvaluation extends Pictures {
   classifier: Classifier
@@ -76,9 +79,9 @@ export const rightOf = (probabilities: readonly Float32Array[], truth: Int32Arra
   agreements(truth, answers(probabilityTable(probabilities, classes, 'the answers')))
 
 /** How many of the pictures the model has met when it was made, and its score on the others. */
-export function seenAmong({ rows }: Manifest, right: readonly boolean[], learned: ReadonlyMap<string, Side>): Seen {
-  const on = (side: Side) => rows.filter(row => learned.get(row.pixels) === side).length
-  const fresh = [...rows.keys()].filter(row => !['train', 'validation'].includes(learned.get(rows[row]!.pixels) ?? 'test'))
+export function seenAmong({ rows }: Manifest, right: readonly boolean[], learned: NonNullable<Learned>): Seen {
+  const on = (side: Side | 'copy') => rows.filter(row => learned.get(row.pixels) === side).length
+  const fresh = [...rows.keys()].filter(row => (learned.get(rows[row]!.pixels) ?? 'test') === 'test')
   const without = () => {
     const { share, low, high } = groupedShare(
       fresh.map(row => right[row]!),
@@ -86,5 +89,5 @@ export function seenAmong({ rows }: Manifest, right: readonly boolean[], learned
     )
     return { n: fresh.length, accuracy: share, low, high }
   }
-  return { trained: on('train'), chosenOn: on('validation'), without: fresh.length === 0 ? null : without() }
+  return { trained: on('train'), chosenOn: on('validation'), copies: on('copy'), without: fresh.length === 0 ? null : without() }
 }

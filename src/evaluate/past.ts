@@ -5,11 +5,19 @@ import type { Home } from '../data/test-sets.ts'
 import { resolveDataset } from '../data/versions.ts'
 import { readArtefact } from '../models/artefact.ts'
 import { resolveModel } from '../models/registry.ts'
-import { type ModelVersion, type Side, Split } from '../sdk/index.ts'
+import { type ManifestRow, type ModelVersion, type Side, Split } from '../sdk/index.ts'
 
-/** On which side each picture was, by pixel digest, when this model, and those it went on from, were made; null where one of them was not made here. */
-export async function earlierSides(home: Home, reference: string): Promise<ReadonlyMap<string, Side> | null> {
+export interface Past {
+  /** On which side each picture was, by pixel digest, when the model, and those it went on from, were made. */
+  sides: ReadonlyMap<string, Side>
+  /** Those pictures. */
+  rows: ManifestRow[]
+}
+
+/** null where the model, or one that it went on from, was not made here. */
+export async function pastOf(home: Home, reference: string): Promise<Past | null> {
   const sides = new Map<string, Side>()
+  const rows: ManifestRow[] = []
   for (let at: string | null = reference; at; ) {
     const model: ModelVersion | null = await resolveModel(home, at).catch(() => null) // deleted, or never here
     const record = model?.run && model.dataset && (await readSplit(home, model.run))
@@ -17,14 +25,18 @@ export async function earlierSides(home: Home, reference: string): Promise<Reado
     const { manifest } = await resolveDataset(home, `${model.dataset!.name}@${model.dataset!.version}`)
     // learning weighs most: a picture that any of them was trained on counts as trained on
     for (const side of ['test', 'validation', 'train'] as const)
-      for (const row of record[side]) {
-        const { pixels } = manifest.rows[row]!
-        if (side !== 'test' || !sides.has(pixels)) sides.set(pixels, sides.get(pixels) === 'train' ? 'train' : side)
+      for (const number of record[side]) {
+        const row = manifest.rows[number]!
+        rows.push(row)
+        if (side !== 'test' || !sides.has(row.pixels)) sides.set(row.pixels, sides.get(row.pixels) === 'train' ? 'train' : side)
       }
     at = readArtefact(await readFile(model.path)).metadata.lineage.parent
   }
-  return sides
+  return { sides, rows }
 }
+
+export const earlierSides = async (home: Home, reference: string): Promise<ReadonlyMap<string, Side> | null> =>
+  (await pastOf(home, reference))?.sides ?? null
 
 /** Labels of the side that the model learnt from; null where that is not known here. */
 export async function trainLabels(home: Home, model: ModelVersion): Promise<string[] | null> {

@@ -1,8 +1,9 @@
 /** Models on named test sets: the score of each, and what a set's number is still worth after many looks. */
 import { type Home, openTestSet, recordScore, testSetScores } from '../data/test-sets.ts'
 import type { Classifier } from '../models/artefact.ts'
-import type { Evaluation, Seen, TestSet, TestSetScore } from '../sdk/index.ts'
-import { evaluateModel, type Learned, type Pictures } from './evaluate-model.ts'
+import type { Evaluation, Manifest, Seen, TestSet, TestSetScore } from '../sdk/index.ts'
+import { evaluateModel, type Pictures } from './evaluate-model.ts'
+import type { Familiar } from './familiar.ts'
 import { expectedMaximum, normalQuantile } from './intervals.ts'
 import { percent } from './verdicts.ts'
 
@@ -12,7 +13,8 @@ export interface TestSetRun {
   model: string
   classifier: Classifier
   trainTruth: readonly string[] | null
-  learned: Learned
+  /** A set's pictures beside those that the model learned from. */
+  look(manifest: Manifest): Promise<Familiar>
   signal: AbortSignal
   onProgress: Pictures['onProgress']
 }
@@ -36,7 +38,13 @@ export async function scoreOnSets(sets: readonly TestSet[], run: TestSetRun): Pr
     if (score) outcomes.push({ set: name, outcome: 'known', score })
     else if (strangers.length > 0) outcomes.push({ set: name, outcome: 'other classes', strangers })
     else {
-      const { evaluation, seen } = await evaluateModel({ ...run, manifest, blob: content => run.home.blobs.get(content) })
+      const { manifest: grouped, learned } = await run.look(manifest)
+      const { evaluation, seen } = await evaluateModel({
+        ...run,
+        manifest: grouped,
+        learned: learned[0]!,
+        blob: content => run.home.blobs.get(content),
+      })
       outcomes.push({ set: name, outcome: 'scored', score: await keepScore(run.home, set, run.model, evaluation, seen) })
     }
   }
@@ -88,16 +96,16 @@ export function wear({ name, looks, models }: TestSet, score: Pick<Evaluation, '
 
 /** What has to be said when a model is asked about pictures it knows. */
 export function seenSentence(seen: Seen | null, n: number, model: string): string[] {
-  if (!seen || seen.trained + seen.chosenOn === 0) return []
-  const { trained, chosenOn, without } = seen
-  const these = ` of these ${n} pictures`
+  if (!seen || seen.trained + seen.chosenOn + seen.copies === 0) return []
+  const { trained, chosenOn, copies, without } = seen
   const were = (count: number) => (count === 1 ? 'was' : 'were')
   const parts = [
-    ...(trained > 0 ? [`${trained}${these} ${were(trained)} learned from`] : []),
-    ...(chosenOn > 0 ? [`${chosenOn}${trained > 0 ? '' : these} ${were(chosenOn)} used to choose it`] : []),
+    ...(trained > 0 ? [`${trained} ${were(trained)} learned from`] : []),
+    ...(chosenOn > 0 ? [`${chosenOn} ${were(chosenOn)} used to choose it`] : []),
+    ...(copies > 0 ? [`${copies} ${copies === 1 ? 'is an edited copy' : 'are edited copies'} of such`] : []),
   ]
   const rest = without
     ? `On the other ${without.n} it is right on ${percent(without.accuracy)} (95 % interval ${percent(without.low)} to ${percent(without.high)}): believe that number.`
     : 'Nothing is left to test it on: use pictures that it has never seen.'
-  return [`${model} knows some of these pictures: ${parts.join(' and ')} when it was made, so the score flatters. ${rest}`]
+  return [`${model} knows some of these ${n} pictures: ${parts.join(', ')}. So the score flatters. ${rest}`]
 }

@@ -341,7 +341,9 @@ export const Seen = z.strictObject({
   trained: z.int(),
   /** Used to choose between models. */
   chosenOn: z.int(),
-  /** The score without both; null where nothing is left. */
+  /** Edited copies of such: compressed again, cropped, brighter … */
+  copies: z.int(),
+  /** The score without all of these; null where nothing is left. */
   without: z.strictObject({ n: z.int(), accuracy: z.number(), low: z.number(), high: z.number() }).nullable(),
 })
 export type Seen = z.infer<typeof Seen>

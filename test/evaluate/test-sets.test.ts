@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { after, type TestContext, test } from 'node:test'
 import { type Home, listTestSets, testSetScores } from '../../src/data/test-sets.ts'
 import { saveDataset } from '../../src/data/versions.ts'
 import { randomFrom } from '../../src/engine/random.ts'
@@ -15,6 +16,11 @@ import type { TestSet } from '../../src/sdk/index.ts'
 import { createRun } from '../../src/track/runs.ts'
 import { COLOURS, plain, type TinyOptions, tinyArtefact } from '../models/tiny-model.ts'
 import { newRun, temporaryFolder, temporaryHome } from '../track/homes.ts'
+
+// what is known of pictures is kept in the cache: not in this user's
+const cache = mkdtempSync(join(tmpdir(), 'plinth-cache-'))
+process.env['PLINTH_CACHE'] = cache
+after(() => rmSync(cache, { recursive: true, force: true }))
 
 const asking = { threads: 1, signal: new AbortController().signal, onProgress: () => {} }
 const reading = { signal: asking.signal, onProgress: () => {} }
@@ -193,11 +199,11 @@ test('pictures that the model learned from are counted, and the score is given w
     assert.deepEqual([seen!.trained, seen!.chosenOn, seen!.without!.n, evaluation.n], [12, 6, 6, 24])
     assert.match(
       seenSentence(seen, 24, 'tiny@1')[0]!,
-      /12 of these 24 pictures were learned from and 6 were used to choose it.*On the other 6/,
+      /knows some of these 24 pictures: 12 were learned from, 6 were used to choose it\..*On the other 6/,
     )
   }
   const fresh = await askAboutModel(home, 'tiny', { path: await colours(t, 3, 60) }, asking)
-  assert.deepEqual([fresh.seen, seenSentence(fresh.seen, 9, 'tiny@1')], [{ ...fresh.seen, trained: 0, chosenOn: 0 }, []])
+  assert.deepEqual([fresh.seen, seenSentence(fresh.seen, 9, 'tiny@1')], [{ ...fresh.seen, trained: 0, chosenOn: 0, copies: 0 }, []])
   const stranger = await registered(t, home, { temperature: 2 })
   assert.equal((await askAboutModel(home, `tiny@${stranger.version}`, { path: folder }, asking)).seen, null)
 })
