@@ -8,14 +8,13 @@ import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { cache as cachePath, home as homePath, version } from './config.ts'
-import { type Checked, checkPictures } from './data/check/index.ts'
-import { openFactsOrForget, openPictureFiles, type PictureFiles } from './data/check/pictures.ts'
+import { type CheckedSource, checkSource, type DataCheckRequest } from './data/check/check-source.ts'
+import { openFactsOrForget } from './data/check/pictures.ts'
 import { type DatasetDiff, diffDatasets } from './data/diff.ts'
 import { type Exported, type ExportTask, exportDataset } from './data/export.ts'
 import { openFacts } from './data/facts.ts'
-import { preparePictures } from './data/features.ts'
 import { groupPattern } from './data/groups.ts'
-import { importPictures, manifestDigest } from './data/import.ts'
+import { importPictures } from './data/import.ts'
 import { findings, nothing, readSides } from './data/review/found.ts'
 import type { ReviewKind } from './data/review/queue.ts'
 import { openReview, type Review } from './data/review/session.ts'
@@ -105,86 +104,24 @@ export function device(threads?: number): Device {
 
 // ── looking at data ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export interface DataCheckRequest {
-  /** Computes features of every picture, too: finds cropped and turned copies and likely mislabels. */
-  deep: boolean
-  alike: boolean
-  groupBy?: string
-  threads?: number
-  seed: number
-  signal: AbortSignal
-  onProgress(what: string, done: number, total: number): void
-}
-
-/**
- * The doctor, on a folder, a zip, a list or a dataset. Writes nothing but the cache. `use` gets what was found while the pictures can still be read.
- * Throws what importPictures throws, interrupted.
- */
+/** The doctor, on a folder, a zip, a list or a dataset: what data/check/check-source.ts says. A home is opened only for a dataset. */
 export async function checkData<T>(
   source: string,
-  request: DataCheckRequest,
-  use: (checked: Checked, pictures: { manifest: Manifest; bytes: PictureFiles['bytes']; understood: string | null }) => Promise<T>,
+  { threads, ...request }: DataCheckRequest & { threads?: number },
+  use: (checked: CheckedSource) => Promise<T>,
 ): Promise<T> {
-  const { signal, onProgress, seed } = request
-  const pattern = request.groupBy === undefined ? undefined : groupPattern(request.groupBy)
-  const threads = request.threads ?? defaultThreads()
-  const facts = await openFactsOrForget(join(cachePath(), 'facts'))
   const home = isPath(source) ? null : await openHome()
-  let files: PictureFiles | null = null
-  let understood: string | null = null // of a folder: how its labels were told
   try {
-    const dataset = home && (await resolveDataset(home, source))
-    const manifest =
-      dataset?.manifest ??
-      (await importPictures(source, {
-        blobs: null,
-        onUnderstood: text => {
-          understood = text
-        },
-        facts,
-        signal,
-        accept: 'anything',
-        ...(pattern && { groupBy: pattern }),
-        onProgress: ({ done, total }) => onProgress('reading', done, total),
-      }))
-    const digest = manifestDigest(manifest)
-    files = home
-      ? { bytes: ({ content }) => home.blobs.get(content), close: async () => {} }
-      : await openPictureFiles(source, manifest, signal)
-    const { bytes } = files
-    const features = request.deep ? await featuresForCheck(manifest, digest, bytes, threads, request) : null
-    const checked = await checkPictures({
-      manifest,
-      version: dataset ? `${dataset.reference.name}@${dataset.reference.version}` : digest,
-      digest,
-      facts,
-      bytes,
-      alike: request.alike,
-      ...(features && { features }),
-      findMislabels: task =>
-        findMislabels({
-          ...task,
-          classes: manifest.classes,
-          paths: manifest.rows.map(row => row.path),
-          threads,
-          seed,
-          signal,
-          onProgress: (done, total) => onProgress('weighing labels', done, total),
-        }),
-      threads,
-      seed,
-      signal,
-      onProgress,
-    })
-    return await use(checked, { manifest, bytes, understood })
-  } catch (error) {
-    if (signal.aborted)
-      throw new Failure('interrupted', { next: 'What was found out so far is remembered: the same command goes on from there.' })
-    throw error
+    const what = {
+      source: home ? { ...(await resolveDataset(home, source)), blob: (content: string) => home.blobs.get(content) } : source,
+      cache: cachePath(),
+      threads: threads ?? defaultThreads(),
+      featureSide: defaultImageSize,
+      findMislabels,
+    }
+    return await checkSource(what, request, use)
   } finally {
-    await files?.close()
     await home?.close()
-    facts.close()
   }
 }
 
@@ -218,32 +155,6 @@ export async function exportVersion(
   } finally {
     await home.close()
   }
-}
-
-async function featuresForCheck(
-  manifest: Manifest,
-  dataset: string,
-  bytes: PictureFiles['bytes'],
-  threads: number,
-  { signal, onProgress }: DataCheckRequest,
-) {
-  const network = backbone('efficientnet-lite0') // its weights come with Plinth
-  const rowOf = new Map(manifest.rows.map(row => [row.content, row]))
-  const prepared = await preparePictures({
-    folder: join(cachePath(), 'features'),
-    dataset,
-    rows: manifest.rows,
-    blob: async content => await bytes(rowOf.get(content)!),
-    backbone: network,
-    weights: await network.loadWeights(),
-    side: defaultImageSize(manifest),
-    threads,
-    onProgress: (done, total) => onProgress('looking closer', done, total),
-    stopRequested: () => signal.aborted,
-  })
-  prepared.close()
-  signal.throwIfAborted()
-  return { values: prepared.features, width: prepared.width }
 }
 
 // ── reviewing ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -32,12 +32,12 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
     await checkData(
       source,
       { deep, alike, seed, signal, onProgress, ...(groupBy !== undefined && { groupBy }), ...(threads && { threads }) },
-      async ({ check }, { understood, ...pictures }) => {
+      async ({ check, understood, manifest, bytes }) => {
         phase?.bar.end()
-        const findings = findingsOf(check, { source: shellWord(source), deep, measured: measuredSide(pictures.manifest.rows) })
+        const findings = findingsOf(check, { source: shellWord(source), deep, measured: measuredSide(manifest.rows) })
         const next = nextCommand(findings, { source, report, deep, trainable: isTrainable(check) })
         if (report !== undefined)
-          await writeCheckReport(report, { title: basename(resolve(source)), understood, check, findings, next, ...pictures })
+          await writeCheckReport(report, { title: basename(resolve(source)), understood, check, findings, next, manifest, bytes })
         out(checkText(check, findings, { understood, width: Math.min(110, process.stdout.columns || 100), style }))
         if (report !== undefined) say(`\nThe page with the pictures: ${report}`)
         say(`\nNext: ${next}`)
