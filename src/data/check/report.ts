@@ -62,7 +62,7 @@ ${
 ${sections}
 ${classesSection(check)}
 ${recallSection(check)}
-${check.notes.length > 0 && html`<section aria-labelledby="notes"><h2 id="notes">What else there is to say</h2><ul class="findings">${check.notes.map(note => html`<li>${unbroken(note)}</li>`)}</ul></section>`}
+${check.notes.length > 0 && html`<section aria-labelledby="notes"><h2 id="notes">What else there is to say</h2><p class="how"><a href="#methods">How this was found</a></p><ul class="findings">${check.notes.map(note => html`<li>${unbroken(note)}</li>`)}</ul></section>`}
 <section aria-labelledby="next"><h2 id="next">Next</h2><pre>${next}</pre></section>
 ${methodsSection(findings)}
 <footer>Made by Plinth from pictures that never left this machine. This page loads nothing and runs nothing.</footer>
