@@ -14,7 +14,11 @@ import {
 import { common, defineCommand } from './command.ts'
 import type { Context } from './output.ts'
 
-const kindNames = { conflict: 'with two labels', mislabel: 'likely mislabels', copy: 'groups of copies' } as const
+const kindNames = {
+  conflict: ['with two labels', 'with two labels'],
+  mislabel: ['likely mislabel'],
+  copy: ['group of copies', 'groups of copies'],
+} as const
 
 export default defineCommand({
   name: 'data review',
@@ -99,7 +103,7 @@ async function printQuestions(review: Review, { out, table, result }: Context): 
 }
 
 function summaryOf({ reference, kinds, earlier, estimate }: Review, items: number): string {
-  const parts = reviewKinds.filter(kind => kinds[kind] > 0).map(kind => `${kinds[kind]} ${kindNames[kind]}`)
+  const parts = reviewKinds.filter(kind => kinds[kind] > 0).map(kind => number(kinds[kind], ...kindNames[kind]))
   const before =
     earlier > 0
       ? ` ${number(earlier, 'question')} answered in earlier reviews ${earlier === 1 ? 'does' : 'do'} not come back (--again shows them).`

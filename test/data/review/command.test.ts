@@ -88,7 +88,7 @@ test('a run is reviewed with what its training found; the first letters of its i
   )
   assert.deepEqual([items[2]!.pictures[0]!.side, items[4]!.exact], ['test', false])
   const byName = await plinth(given, 'pets', '--list')
-  assert.match(byName.out, /pets@1: 5 questions \(2 with two labels, 1 likely mislabels, 2 groups of copies\)/)
+  assert.match(byName.out, /pets@1: 5 questions \(2 with two labels, 1 likely mislabel, 2 groups of copies\)/)
 })
 
 test('a dataset that nobody looked at is searched once, and a folder is imported first', async t => {
