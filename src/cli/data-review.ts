@@ -14,11 +14,11 @@ import {
 import { common, defineCommand } from './command.ts'
 import type { Context } from './output.ts'
 
-const kindNames = {
+const kindNames: Record<ReviewKind, [one: string, many: string]> = {
   conflict: ['with two labels', 'with two labels'],
-  mislabel: ['likely mislabel'],
+  mislabel: ['likely mislabel', 'likely mislabels'],
   copy: ['group of copies', 'groups of copies'],
-} as const
+}
 
 export default defineCommand({
   name: 'data review',
