@@ -12,8 +12,8 @@ export function formatSeconds(seconds: number): string {
   return pair(Math.floor(minutes / 60), 'h', minutes % 60, 'min')
 }
 
-/** A forecast with no more digits than it deserves: `40 s`, `4 min`, `1 h 30 min`. */
+/** A forecast with no more digits than it deserves: `40 s`, `1 min 30 s`, `7 min`, `1 h 30 min`. */
 export function formatForecast(seconds: number): string {
-  const step = seconds < 10 ? 1 : seconds < 90 ? 5 : seconds < 5400 ? 60 : 600
+  const step = seconds < 10 ? 1 : seconds < 60 ? 5 : seconds < 300 ? 15 : seconds < 5400 ? 60 : 600
   return formatSeconds(Math.max(Math.round(seconds / step) * step, 1)).replace('.0 s', ' s')
 }

@@ -20,10 +20,11 @@ export interface Plan {
 
 export function planTraining({ manifest, dataset, settings, device, secondsBefore, earlier }: PlanInput, rates: Rates): Plan {
   const base = backboneById(settings.backbone)
+  const groups = ownGroups(manifest, settings.groupBy)
   const split = splitDataset(manifest, {
     seed: settings.seed,
     dataset: dataset.digest,
-    groups: ownGroups(manifest, settings.groupBy),
+    groups,
     ...(earlier !== undefined && { earlier }),
   })
   const classes = manifest.classes.length
@@ -64,6 +65,7 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
     lines: [
       `Pictures     ${manifest.rows.length} in ${classes} classes (${nameSome(manifest.classes)})`,
       ...leftOut(manifest),
+      ...(settings.groupBy === null ? [] : [`Groups       ${groupsSaid(groups)}`]),
       `Split        ${split.train.length} to train, ${split.validation.length} to choose (validation), ${split.test.length} to test once at the end`,
       ...sides,
       '             Look-alikes are found next and kept on one side, which may move a few pictures.',
@@ -83,6 +85,11 @@ export interface PlanInput {
   device: Device
   secondsBefore: number
 }
+
+const groupsSaid = (groups: readonly (readonly number[])[]) =>
+  groups.length === 0
+    ? 'none: no two pictures have the same text where --group-by finds it'
+    : `${groups.length} by --group-by, with ${groups.reduce((sum, group) => sum + group.length, 0)} pictures; each stays on one side`
 
 function leftOut({ unreadable, exactDuplicates, conflicts, ignored }: Manifest): string[] {
   const parts = [

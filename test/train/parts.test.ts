@@ -74,5 +74,5 @@ test('a forecast made with the rates of a training says how long that training t
 
 test('durations are written as people read them, forecasts with no more digits than they deserve', () => {
   assert.deepEqual([0.42, 12.4, 60, 185, 3600, 7800].map(formatSeconds), ['0.4 s', '12 s', '1 min', '3 min 05 s', '1 h', '2 h 10 min'])
-  assert.deepEqual([0, 4.4, 43, 100, 4000, 8000].map(formatForecast), ['1 s', '4 s', '45 s', '2 min', '1 h 07 min', '2 h 10 min'])
+  assert.deepEqual([0, 4.4, 43, 92, 400, 8000].map(formatForecast), ['1 s', '4 s', '45 s', '1 min 30 s', '7 min', '2 h 10 min'])
 })
