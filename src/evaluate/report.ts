@@ -95,7 +95,7 @@ const limitOf = ({ result, threshold }: ReportInput) => (result?.unknown ? undef
 
 /** Those that something on the page links to, in the order of the table. */
 function methodsOf(input: ReportInput): Method[] {
-  const { evaluation, result, warnings = [], contactSheets, activation } = input
+  const { evaluation, result, warnings = [], activation } = input
   const used: [Method, boolean][] = [
     ['accuracy', true],
     ['test', evaluation.linearProbe !== null],
@@ -118,7 +118,7 @@ function methodsOf(input: ReportInput): Method[] {
     ['stranger', result?.unknown !== undefined],
     ['mislabels', result?.mislabels !== undefined],
     ['maps', activation !== undefined && evaluation.worstMistakes.length > 0],
-    ['choices', (result?.choices ?? []).length > 0 || (contactSheets ?? []).length > 0],
+    ['choices', (result?.choices ?? []).length > 0],
     ['data', true],
     ['time', result !== null],
     ['seen', warnings.some(({ how: key }) => key === 'seen')],

@@ -26,6 +26,8 @@ export const stylesheet = `${baseStylesheet}
 .findings .warning::before { background: var(--warm); }
 dt:target, dt:target + dd { background: var(--raised); color: var(--ink); }
 .sheet { margin-top: 1.6rem; }
+.sheets { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 0 1.5rem; align-items: end; }
+.sheets .strip { grid-template-columns: repeat(3, minmax(0, 5.5rem)); }
 .sheet p { margin-bottom: 0.6rem; }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 0.3rem; }
 @media (min-width: 44.01rem) {
@@ -90,7 +92,9 @@ ${darkHeat}
 
 @media (max-width: 44rem) {
   .mixed { grid-template-columns: minmax(0, 1fr); }
+  .sheets { grid-template-columns: 1fr 1fr; gap: 0 1rem; }
   .sheet .strip { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.4rem; }
+  .sheets .strip { grid-template-columns: repeat(3, minmax(0, 1fr)); }
   .scores .roomy { display: none; }
   .headline { grid-template-columns: 1fr; gap: 1.8rem; margin-top: 1.8rem; }
   .confusion tbody th { max-width: 6.5rem; }

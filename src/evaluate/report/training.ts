@@ -28,14 +28,18 @@ ${epochs.length > 1 && learningCurves(epochs, head)}</section>`
 export function choicesSection({ result, contactSheets = [] }: ReportInput): Html {
   const choices = result?.choices ?? []
   if (choices.length + contactSheets.length === 0) return html``
-  return html`<section aria-labelledby="choices"><h2 id="choices">What was chosen, and what the network sees</h2>
+  const fewEach = contactSheets.every(({ pictures }) => pictures.length <= 3)
+  return html`<section aria-labelledby="choices"><h2 id="choices">${choices.length === 0 ? 'What the network sees' : contactSheets.length === 0 ? 'What was chosen' : 'What was chosen, and what the network sees'}</h2>
 ${
   choices.length > 0 &&
   html`<p class="lead">Decided on training and validation pictures, ${how('choices', 'never on the test')}.</p>
 <dl class="facts">${choices.map(({ what, chosen, sentence }) => html`<dt>${what}</dt><dd><b>${chosen}</b><br>${unbroken(sentence)}</dd>`)}</dl>`
 }
-${contactSheets.map(
-  ({ title, text, pictures }) => html`<div class="sheet"><h3><bdi>${title}</bdi></h3>${text && html`<p class="quiet small">${text}</p>`}
+${
+  contactSheets.length > 0 &&
+  html`<div class="${fewEach ? 'sheets' : ''}">${contactSheets.map(
+    ({ title, text, pictures }) => html`<div class="sheet"><h3><bdi>${title}</bdi></h3>${text && html`<p class="quiet small">${text}</p>`}
 <ul class="cards strip">${pictures.map(picture => html`<li>${shown(picture, title)}</li>`)}</ul></div>`,
-)}</section>`
+  )}</div>`
+}</section>`
 }
