@@ -8,6 +8,7 @@ import {
   parseVerdicts,
   prepareReview,
   type Review,
+  type ReviewKind,
   reviewKinds,
   startReviewServer,
 } from '../server.ts'
