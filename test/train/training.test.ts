@@ -71,6 +71,9 @@ test('a training killed in the middle goes on and ends bit for bit where an undi
   assert.ok(result.resumedFrom && result.resumedFrom.step > 0)
   assert.deepEqual(result.test, undisturbed.test)
   assert.deepEqual(result.validation, undisturbed.validation)
+  assert.deepEqual(result.choices, undisturbed.choices)
+  assert.deepEqual(result.unknown, undisturbed.unknown)
+  assert.deepEqual(result.mislabels, undisturbed.mislabels)
   const losses = (home: string, id: string) => {
     const lines = readFileSync(join(scratch, home, 'runs', id, 'metrics.jsonl'), 'utf8')
       .trim()

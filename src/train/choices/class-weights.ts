@@ -63,13 +63,14 @@ export async function chooseClassWeights(question: ClassWeightsQuestion): Promis
   const measured = `measured on ${count(n)} training and validation pictures, each by a head that had not seen it`
   const traded = `Answers assume that every class is equally frequent; where yours are as uneven as these pictures, rare classes are now named a little too often.`
   if (asked === 'balanced') return decided('balanced', `Classes weigh alike, as you asked (${sizes}): ${change} (${measured}). ${traded}`)
-  const pays = gain.mean >= smallestGain && gain.low > 0 && gain.mean >= 2 * (plain.accuracy - balanced.accuracy)
-  return pays
-    ? decided('balanced', `Classes weigh alike, because they are uneven (${sizes}) and it pays: ${change} (${measured}). ${traded}`)
-    : decided(
-        'none',
-        `Classes are uneven (${sizes}), but letting them weigh alike does not pay beyond luck: ${change} (${measured}). To have it all the same: --class-weights balanced.`,
-      )
+  const beyondLuck = gain.mean >= smallestGain && gain.low > 0
+  if (beyondLuck && gain.mean >= 2 * (plain.accuracy - balanced.accuracy))
+    return decided('balanced', `Classes weigh alike, because they are uneven (${sizes}) and it pays: ${change} (${measured}). ${traded}`)
+  const why = beyondLuck ? 'would cost too much of what it gains' : 'does not pay beyond luck'
+  return decided(
+    'none',
+    `Classes are uneven (${sizes}), but letting them weigh alike ${why}: ${change} (${measured}). To have it all the same: --class-weights balanced.`,
+  )
 }
 
 async function compare(question: ClassWeightsQuestion, logShares: readonly number[]) {
