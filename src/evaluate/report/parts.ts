@@ -37,10 +37,3 @@ export const scrolling = (label: string, content: Html): Html =>
 
 const plurals: Record<string, string> = { class: 'classes' }
 export const counted = (n: number, noun: string): string => `${n.toLocaleString('en')} ${n === 1 ? noun : (plurals[noun] ?? `${noun}s`)}`
-
-export const took = (seconds: number): string =>
-  seconds < 90
-    ? `${Math.round(seconds)} s`
-    : seconds < 5400
-      ? `${(seconds / 60).toFixed(1)} minutes`
-      : `${(seconds / 3600).toFixed(1)} hours`

@@ -1,9 +1,10 @@
 /** How the model came about: head or fine-tuning, the choices made on validation, and what the network saw. */
 import { type Html, html, unbroken } from '../../data/html.ts'
+import { formatForecast, formatSeconds } from '../../sdk/index.ts'
 import { type EpochRecord, learningCurves, shareText } from '../charts.ts'
 import type { ReportInput } from '../report.ts'
 import { points } from '../verdicts.ts'
-import { counted, how, shown, took } from './parts.ts'
+import { counted, how, shown } from './parts.ts'
 
 type Training = NonNullable<ReportInput['result']>
 
@@ -20,7 +21,7 @@ export function chosenSection(
     gain === null
       ? html`The backbone was left as it came and only the head was fitted: ${how('validation', shareText(head))} on validation.`
       : html`Decided on the validation pictures: fine-tuned ${how('validation', shareText(finetune!))}, head on the untouched backbone ${how('validation', shareText(head))} (${unbroken(points(gain))}). ${chosen === 'finetune' ? 'The fine-tuned network is the model.' : 'More training did not help, so the simpler model was kept.'}`
-  } ${how('time', took(seconds))} on ${device.name}, ${counted(device.threads, 'thread')}; the plan said ${how('time', took(forecastSeconds))}.${resumedFrom && html` Resumed from step ${resumedFrom.step}.`}</p>
+  } ${how('time', formatSeconds(seconds))} on ${device.name}, ${counted(device.threads, 'thread')}; the plan said ${how('time', formatForecast(forecastSeconds))}.${resumedFrom && html` Resumed from step ${resumedFrom.step}.`}</p>
 ${epochs.length > 1 && learningCurves(epochs, head)}</section>`
 }
 
