@@ -153,11 +153,15 @@ async function reviewOnPage(
     result({ review: { dataset: review.reference, ...before, earlier: review.earlier, url: null } })
     return
   }
+  let newest: { name: string; relabelled: number; dropped: number } | null = null
   const server = await startReviewServer({
     review,
     blobs: home.blobs,
     port,
-    onVersion: ({ dataset }) => say(`Made ${nameOf(dataset)}. Train on it: plinth train ${nameOf(dataset)}`),
+    onVersion({ dataset, changes }) {
+      newest = { name: nameOf(dataset), relabelled: changes.relabelled.length, dropped: changes.dropped.length }
+      say(`Made ${newest.name}.`)
+    },
     onNotice: say,
   })
   result({ review: { dataset: review.reference, ...before, earlier: review.earlier, url: server.url } })
@@ -171,7 +175,10 @@ async function reviewOnPage(
     `Stopped after ${answered} of ${number(items, 'question')}; ${relabelled} relabelled and ${dropped} dropped so far. All of it is kept.`,
   )
   if (answered < items) out(`Go on: plinth data review ${reference}${again ? ' --again' : ''}`)
-  if (relabelled + dropped > 0) out(apply)
+  const made = newest as { name: string; relabelled: number; dropped: number } | null
+  if (made?.relabelled === relabelled && made.dropped === dropped)
+    out(`All of it is in ${made.name}. Train on it: plinth train ${made.name}`)
+  else if (relabelled + dropped > 0) out(apply)
 }
 
 /** Never through a shell. What is told to other programs can be read by others on this machine, so it is an address that is good once. */

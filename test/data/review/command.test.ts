@@ -197,7 +197,7 @@ test('a review stopped with Ctrl-C, or killed, says and keeps how far it was', a
       const { id, pictures } = items[place]!
       return (await ask('/verdicts', { item: id, answers: pictures.map(({ path }) => ({ path, verdict })) })).status
     }
-    return { child, review, answer, ended: once(child, 'close') }
+    return { child, review, ask, answer, ended: once(child, 'close') }
   }
   const first = await begin()
   assert.equal(first.review.items, 5)
@@ -218,4 +218,12 @@ test('a review stopped with Ctrl-C, or killed, says and keeps how far it was', a
   )
   const applied = await plinth(given, 'pets@1', '--apply')
   assert.match(applied.out, /pets@2: 18 pictures \(0 relabelled, 1 dropped\)/)
+
+  const third = await begin()
+  assert.equal((await third.ask('/versions', {})).status, 200)
+  let told = ''
+  third.child.stderr.on('data', part => (told += part))
+  third.child.kill('SIGINT')
+  await third.ended
+  assert.match(told, /All of it is in pets@2\. Train on it: plinth train pets@2/)
 })
