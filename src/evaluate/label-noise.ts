@@ -26,21 +26,24 @@ export interface NoiseTask {
 
 export interface NoiseEstimate {
   count: number
-  /** 95 % */
+  /** 95 %, whole numbers. */
   low: number
   high: number
   /** [n] how probable it is that the label is wrong. */
   wrong: Float64Array
-  /** [n] the class it then most probably is. */
-  instead: Int32Array
   /** For each class and each other class how many pictures labelled `from` are expected to be `to`. */
   exchanged: { from: number; to: number; count: number }[]
 }
 
 /** Classes of a picture that are looked at: its label and those that the heads find most probable. */
 const kept = 10
+/** A class whose log-probability is so far below the highest changes nothing: what it could explain, errors explain better. */
+const negligible = 8
 /** With more classes than this all pairs share one rate: there are not enough pictures to tell them apart. */
 const mostClassesForPairs = 60
+
+/** Share of the pictures that even a head of clean labels would miss which may pass for wrong labels, or hide some: measured, see docs/inside/mislabels.md. */
+const tailDoubt = 0.1
 
 interface Sparse {
   n: number
@@ -57,11 +60,7 @@ interface Model {
 
 export function estimateNoise({ logProbabilities, labels, classes, units, seed, draws = 100 }: NoiseTask): NoiseEstimate {
   const n = labels.length
-  const sparse = mostProbable(logProbabilities, labels, classes)
-  const ones = new Float64Array(n).fill(1)
-  const start: Model = { beta: 1.2, rate: 0.03, pairs: classes <= mostClassesForPairs ? evenly(classes, 0.03) : null }
-  const fitted = fit(start, sparse, labels, classes, ones, 200)
-  const { wrong, instead, exchanged } = posterior(fitted, sparse, labels, classes)
+  const { fitted, sparse, wrong, exchanged } = fitNoise(logProbabilities, labels, classes)
   const count = sum(wrong)
 
   const random = randomFrom(seed, n, 77)
@@ -69,7 +68,7 @@ export function estimateNoise({ logProbabilities, labels, classes, units, seed, 
   for (let draw = 0; draw < draws; draw++) {
     const weights = new Float64Array(n)
     for (let i = 0; i < units.length; i++) for (const row of units[Math.floor(random() * units.length)]!) weights[row]!++
-    const again = fit(fitted, sparse, labels, classes, weights, 15)
+    const again = fit(fitted, sparse, labels, classes, weights, { rounds: 15, tolerance: 1e-4 })
     const { wrong } = posterior(again, sparse, labels, classes)
     let [all, bad] = [0, 0]
     for (let i = 0; i < n; i++) {
@@ -79,7 +78,22 @@ export function estimateNoise({ logProbabilities, labels, classes, units, seed, 
     drawn.push((bad * n) / all)
   }
   drawn.sort((a, b) => a - b)
-  return { count, low: drawn[Math.floor(0.025 * draws)]!, high: drawn[Math.ceil(0.975 * draws) - 1]!, wrong, instead, exchanged }
+  // a drawn sample holds pictures twice, which lets the rates fit them better: as much as the middle of the draws is off, all of them are
+  const off = drawn[Math.floor(draws / 2)]! - count
+  // and the draws know the luck of this sample, not that hard pictures may be odder than the model of them allows
+  const doubt = tailDoubt * hardPictures(fitted, sparse, classes)
+  const low = Math.max(0, Math.floor(Math.min(count, drawn[Math.floor(0.025 * draws)]! - off) - doubt))
+  const high = Math.min(n, Math.ceil(Math.max(count, drawn[Math.ceil(0.975 * draws) - 1]! - off) + doubt))
+  return { count, low, high, wrong, exchanged }
+}
+
+/** The two sources without the interval: which labels are probably wrong. `logProbabilities`: [n, classes] */
+export function fitNoise(logProbabilities: Float64Array, labels: Int32Array, classes: number) {
+  const sparse = mostProbable(logProbabilities, labels, classes)
+  const ones = new Float64Array(labels.length).fill(1)
+  const start: Model = { beta: 1.2, rate: 0.03, pairs: classes <= mostClassesForPairs ? evenly(classes, 0.03) : null }
+  const fitted = fit(start, sparse, labels, classes, ones, { rounds: 200, tolerance: 1e-6 })
+  return { fitted, sparse, ...posterior(fitted, sparse, labels, classes) }
 }
 
 function mostProbable(logs: Float64Array, labels: Int32Array, classes: number): Sparse {
@@ -100,6 +114,8 @@ function mostProbable(logs: Float64Array, labels: Int32Array, classes: number): 
       sparse.logs[place] = value
       sparse.classes[place] = k
     }
+    const most = Math.max(sparse.logs[at]!, sparse.logs[at + 1]!)
+    for (let s = at + 1; s < at + kept; s++) if (sparse.logs[s]! < most - negligible) sparse.classes[s] = -1
   }
   return sparse
 }
@@ -129,16 +145,17 @@ function jointOf(
   for (let s = 0; s < kept; s++) if (logs[at + s]! > most) most = logs[at + s]!
   let [total, mean] = [0, 0]
   for (let s = 0; s < kept; s++) {
-    const j = own[at + s]!
-    joint[s] = j < 0 ? 0 : Math.exp(model.beta * (logs[at + s]! - most))
+    joint[s] = 0
+    if (own[at + s]! < 0) break // classes come in order, so none follows
+    joint[s] = Math.exp(model.beta * (logs[at + s]! - most))
     total += joint[s]!
-    if (j >= 0) mean += joint[s]! * (logs[at + s]! - most)
+    mean += joint[s]! * (logs[at + s]! - most)
   }
   mean /= total
   let [all, rise] = [0, 0]
   for (let s = 0; s < kept; s++) {
     const j = own[at + s]!
-    if (j < 0) continue
+    if (j < 0) break
     joint[s]! *= seen(model, classes, j, label) / total
     all += joint[s]!
     rise += joint[s]! * (logs[at + s]! - most - mean)
@@ -147,7 +164,14 @@ function jointOf(
   return all
 }
 
-function fit(start: Model, sparse: Sparse, labels: Int32Array, classes: number, weights: Float64Array, rounds: number): Model {
+function fit(
+  start: Model,
+  sparse: Sparse,
+  labels: Int32Array,
+  classes: number,
+  weights: Float64Array,
+  { rounds, tolerance }: { rounds: number; tolerance: number },
+): Model {
   let model = start
   const joint = new Float64Array(kept)
   const slope = { of: 0 }
@@ -165,13 +189,14 @@ function fit(start: Model, sparse: Sparse, labels: Int32Array, classes: number, 
       if (model.pairs)
         for (let s = 0; s < kept; s++) {
           const j = sparse.classes[i * kept + s]!
-          if (j >= 0) counts[j * classes + labels[i]!]! += (weight * joint[s]!) / total
+          if (j < 0) break
+          counts[j * classes + labels[i]!]! += (weight * joint[s]!) / total
         }
     }
     const rate = (wrong + 0.5) / (all + 1)
     const step = curvature > 0 ? Math.max(-0.2, Math.min(0.2, rise / curvature)) : 0
     const beta = Math.max(0.3, Math.min(5, model.beta + step))
-    const settled = Math.abs(rate - model.rate) < 1e-6 && Math.abs(beta - model.beta) < 1e-4
+    const settled = Math.abs(rate - model.rate) < tolerance && Math.abs(beta - model.beta) < 100 * tolerance
     model = { beta, rate, pairs: model.pairs ? drawnToMean(counts, classes, rate) : null }
     if (settled) break
   }
@@ -193,28 +218,35 @@ function drawnToMean(counts: Float64Array, classes: number, rate: number): Float
 function posterior(model: Model, sparse: Sparse, labels: Int32Array, classes: number) {
   const joint = new Float64Array(kept)
   const wrong = new Float64Array(sparse.n)
-  const instead = new Int32Array(sparse.n)
   const exchanged = new Map<number, number>()
   for (let i = 0; i < sparse.n; i++) {
     const total = jointOf(model, sparse, i, classes, joint, { of: 0 })
-    let best = 1
     for (let s = 1; s < kept; s++) {
       const j = sparse.classes[i * kept + s]!
-      if (j < 0) continue
-      if (joint[s]! > joint[best]!) best = s
+      if (j < 0) break
       const key = labels[i]! * classes + j
       exchanged.set(key, (exchanged.get(key) ?? 0) + joint[s]! / total)
     }
     wrong[i] = 1 - joint[0]! / total
-    instead[i] = sparse.classes[i * kept + best]!
   }
   return {
     wrong,
-    instead,
     exchanged: [...exchanged]
       .map(([key, count]) => ({ from: Math.floor(key / classes), to: key % classes, count }))
       .sort((a, b) => b.count - a.count),
   }
+}
+
+/** How many pictures a head that was as sure as P(β) says would miss, were all labels right. */
+function hardPictures({ beta }: Model, { n, classes: own, logs }: Sparse, classes: number): number {
+  let missed = 0
+  for (let i = 0; i < n; i++) {
+    let [most, total] = [Number.NEGATIVE_INFINITY, 0]
+    for (let s = 0; s < Math.min(kept, classes); s++) most = Math.max(most, logs[i * kept + s]!)
+    for (let s = 0; s < kept && own[i * kept + s]! >= 0; s++) total += Math.exp(beta * (logs[i * kept + s]! - most))
+    missed += 1 - 1 / total
+  }
+  return missed
 }
 
 const sum = (values: Float64Array) => values.reduce((total, value) => total + value, 0)

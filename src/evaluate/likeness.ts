@@ -110,12 +110,14 @@ function centre(values: Float32Array, width: number): void {
 
 /** Each row divided by its length; rows of zeros stay. */
 export function unitVectors(values: Float32Array, width: number): Float32Array {
-  const unit = new Float32Array(values.length)
-  for (let at = 0; at < values.length; at += width) {
+  const lengths = lengthsOf(values, width)
+  return values.map((value, at) => value / (lengths[Math.floor(at / width)]! || 1))
+}
+
+export function lengthsOf(values: Float32Array, width: number): Float64Array {
+  return Float64Array.from({ length: values.length / width }, (_, row) => {
     let squares = 0
-    for (let f = 0; f < width; f++) squares += values[at + f]! ** 2
-    const inverse = squares > 0 ? 1 / Math.sqrt(squares) : 0
-    for (let f = 0; f < width; f++) unit[at + f] = values[at + f]! * inverse
-  }
-  return unit
+    for (let at = row * width; at < (row + 1) * width; at++) squares += values[at]! * values[at]!
+    return Math.sqrt(squares)
+  })
 }

@@ -35,7 +35,7 @@ const list = { fewest: 20, most: 500, timesEstimate: 2 }
 const stillBelieved = 0.5
 /** Two at once: label and rival share the picture. */
 const two = { each: 0.2, together: 0.75 }
-/** None of the classes: alone, and its neighbours do not agree either. */
+/** Neighbours agree on a class when so many of them have it. */
 const agreeing = 0.6
 /** Cosine of standardised features from which two members of a group are the same picture for our purpose. */
 const sameFeatures = 0.95
@@ -59,7 +59,7 @@ export async function findMislabels(task: MislabelTask): Promise<Mislabels> {
   const likely = rows
     .filter(row => !certain.has(row) && suspicion.probabilities[row * classes.length + labels[row]!]! < stillBelieved)
     .sort((a, b) => suspicion.score[b]! - suspicion.score[a]!)
-  const isolated = lonely(suspicion)
+  const isolated = lonely(suspicion, labels)
   const found = [...certain.keys(), ...likely].slice(0, Math.max(length, Math.min(list.most, certain.size)))
   const listed = found.map(row => evidence(row, task, suspicion, isolated, certain.get(row)))
   return {
@@ -141,19 +141,26 @@ function cosine(unit: Float32Array, width: number, a: number, b: number): number
 
 // ── piles and evidence ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Whether a picture lies outside all classes: farther from its nearest pictures than Tukey's fence, and those do not agree on a class. */
-function lonely({ near }: Suspicion): (row: number, labels: Int32Array) => boolean {
-  const closeness = Float64Array.from(
-    { length: near.rows.length / near.k },
-    (_, row) => near.similarity[row * near.k + Math.min(4, near.k - 1)]!,
+/**
+ * Whether a picture lies outside all classes: beyond Tukey's outer fence from the nearest picture that is like it, or beyond the inner one
+ * while its neighbours do not agree on a class.
+ */
+function lonely({ near, lengths }: Suspicion, labels: Int32Array): (row: number) => boolean {
+  const neighboursOf = (row: number) => [...near.rows.subarray(row * near.k, (row + 1) * near.k)].filter(other => other >= 0)
+  const distance = Float64Array.from(lengths, (length, row) =>
+    Math.min(
+      ...neighboursOf(row).map((other, at) =>
+        Math.sqrt(Math.max(0, length ** 2 + lengths[other]! ** 2 - 2 * length * lengths[other]! * near.similarity[row * near.k + at]!)),
+      ),
+    ),
   )
-  const sorted = closeness.filter(Number.isFinite).sort()
+  const sorted = distance.filter(Number.isFinite).sort()
   const quarter = (share: number) => sorted[Math.floor(share * (sorted.length - 1))] ?? 0
-  const fence = quarter(0.25) - 1.5 * (quarter(0.75) - quarter(0.25))
-  return (row, labels) => {
-    const voters = [...near.rows.subarray(row * near.k, (row + 1) * near.k)].filter(other => other >= 0)
+  const beyond = (fences: number) => quarter(0.75) + fences * (quarter(0.75) - quarter(0.25))
+  return row => {
+    const voters = neighboursOf(row)
     const most = Math.max(0, ...[...Map.groupBy(voters, other => labels[other]!).values()].map(own => own.length))
-    return closeness[row]! < fence && most < agreeing * voters.length
+    return distance[row]! > beyond(3) || (distance[row]! > beyond(1.5) && most < agreeing * voters.length)
   }
 }
 
@@ -169,7 +176,7 @@ function evidence(
   const rival = probabilities[row * classes.length + suggested]!
   const pile = conflict
     ? 'another'
-    : isolated(row, labels)
+    : isolated(row)
       ? 'none'
       : Math.min(own, rival) >= two.each && own + rival >= two.together
         ? 'two'

@@ -15,6 +15,8 @@ export interface OutOfFoldTask {
   groups: readonly (readonly number[])[] | null
   folds: number
   repeats: number
+  /** [n] how much each picture teaches; 1 for all by default. */
+  trust?: Float64Array
   /** Strength of the regularisation. */
   c?: number
   /** Most steps of the fit. */
@@ -41,11 +43,11 @@ export const usualStrength = 0.003
  * The temperature is one number for the heads of a repeat, fitted on the very answers it is applied to: one number fitted on n answers flatters nobody.
  */
 export async function outOfFold(task: OutOfFoldTask): Promise<OutOfFoldRepeat[]> {
-  const { labels, classes, groups, folds, repeats, seed, c = usualStrength } = task
+  const { labels, classes, groups, folds, repeats, seed, trust, c = usualStrength } = task
   const n = labels.length
   const deals = Array.from({ length: repeats }, (_, repeat) => groupedFolds({ labels, groups, folds, seed: seed * 1009 + repeat }))
   const weights = deals.flatMap(fold =>
-    Array.from({ length: folds }, (_, held) => Float32Array.from({ length: n }, (_, i) => Number(fold[i] !== held))),
+    Array.from({ length: folds }, (_, held) => Float32Array.from({ length: n }, (_, i) => (fold[i] === held ? 0 : (trust?.[i] ?? 1)))),
   )
   // a fold with everything in it leaves nothing to learn from: with so few groups nothing is judged
   const empty = weights.findIndex(weight => weight.every(w => w === 0))

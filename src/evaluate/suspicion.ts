@@ -4,9 +4,10 @@
  */
 import { unitOfRow } from '../data/folds.ts'
 import { softmax } from '../models/logistic-regression.ts'
-import { likenessFeatures, unitVectors } from './likeness.ts'
+import { fitNoise } from './label-noise.ts'
+import { lengthsOf, likenessFeatures, unitVectors } from './likeness.ts'
 import { type Neighbours, nearestNeighbours } from './neighbours.ts'
-import { outOfFold, scaled } from './out-of-fold.ts'
+import { type OutOfFoldRepeat, outOfFold, scaled } from './out-of-fold.ts'
 
 export interface SuspicionTask {
   /** [n, width], raw. */
@@ -35,8 +36,9 @@ export interface Suspicion {
   /** 1 where anything can be said: some head has seen the class on another picture. */
   judged: Uint8Array
   near: Neighbours
-  /** [n, width] standardised features as unit vectors. */
+  /** [n, width] standardised features as unit vectors, and [n] their lengths before. */
   unit: Float32Array
+  lengths: Float64Array
 }
 
 const folds = 5
@@ -53,24 +55,19 @@ const otherWeight = 0.3
 export async function suspicions(task: SuspicionTask): Promise<Suspicion> {
   const { width, labels, classes, groups, threads, seed, signal } = task
   const n = labels.length
-  const unit = unitVectors(scaled(task.features, width, n), width)
+  const standard = scaled(task.features, width, n)
+  const unit = unitVectors(standard, width)
+  const lengths = lengthsOf(standard, width)
   const k = Math.min(neighbours.most, Math.max(neighbours.fewest, Math.round(n / classes / 4)))
   const near = await nearestNeighbours({ unit, width, group: unitOfRow(n, groups), k, threads, signal })
   const effort = affordable(n, classes)
   const likeness = await likenessFeatures({ unit, width, landmarks: effort.landmarks, seed, threads })
   const repeats = task.repeats ?? effort.repeats
-  const heard = await outOfFold({ ...task, ...likeness, folds: task.folds ?? folds, repeats, iterations: effort.iterations })
-
-  const heads = new Float64Array(n * classes)
-  const judged = new Uint8Array(n)
-  for (let i = 0; i < n; i++) {
-    // a head that never saw the class cannot speak for it; where none did, nothing is said
-    const able = heard.filter(({ known }) => known[i])
-    judged[i] = Number(able.length > 0)
-    const speaking = able.length > 0 ? able : heard
-    for (let at = i * classes; at < (i + 1) * classes; at++)
-      for (const { probabilities } of speaking) heads[at]! += Math.log(probabilities[at]! + 1e-12) / speaking.length
-  }
+  const asked = { ...task, ...likeness, folds: task.folds ?? folds, iterations: effort.iterations }
+  // wrong labels teach too: a first round says which are probably wrong, and in the second those teach the less
+  const first = together(await outOfFold({ ...asked, repeats: 1, seed: seed + 1 }), labels, classes)
+  const { wrong } = fitNoise(first.heads, labels, classes)
+  const { heads, judged } = together(await outOfFold({ ...asked, repeats, trust: wrong.map(w => 1 - w) }), labels, classes)
   const probabilities = softmax(withNeighbours(heads, labels, classes, near), classes)
 
   const other = Int32Array.from({ length: n }, (_, i) => {
@@ -85,7 +82,7 @@ export async function suspicions(task: SuspicionTask): Promise<Suspicion> {
     const rival = probabilities[i * classes + other[i]!]! ** otherWeight
     return rival / (rival + own)
   })
-  return { score, probabilities, heads, other, judged, near, unit }
+  return { score, probabilities, heads, other, judged, near, unit, lengths }
 }
 
 /**
@@ -96,7 +93,22 @@ function affordable(n: number, classes: number): { landmarks: number; repeats: n
   const cost = n * classes
   if (cost <= 4e5) return { landmarks: 1000, repeats: 3, iterations: 60 }
   if (cost <= 1e6) return { landmarks: 600, repeats: 2, iterations: 50 }
-  return { landmarks: 300, repeats: 1, iterations: cost <= 4e6 ? 40 : 20 }
+  return { landmarks: 300, repeats: 1, iterations: 25 }
+}
+
+/** Mean log-probabilities of the repeats, and for whom anything can be said. */
+function together(heard: readonly OutOfFoldRepeat[], labels: Int32Array, classes: number): { heads: Float64Array; judged: Uint8Array } {
+  const heads = new Float64Array(labels.length * classes)
+  const judged = new Uint8Array(labels.length)
+  for (let i = 0; i < labels.length; i++) {
+    // a head that never saw the class cannot speak for it; where none did, nothing is said
+    const able = heard.filter(({ known }) => known[i])
+    judged[i] = Number(able.length > 0)
+    const speaking = able.length > 0 ? able : heard
+    for (let at = i * classes; at < (i + 1) * classes; at++)
+      for (const { probabilities } of speaking) heads[at]! += Math.log(probabilities[at]! + 1e-12) / speaking.length
+  }
+  return { heads, judged }
 }
 
 /** Mean of the two witnesses' logarithms, [n, classes]. */
