@@ -12,6 +12,7 @@ import { backbone } from '../../src/models/catalogue.ts'
 import { chooseAugmentation } from '../../src/train/choices/augmentation.ts'
 import { chooseClassWeights } from '../../src/train/choices/class-weights.ts'
 import { chooseFit } from '../../src/train/choices/fit.ts'
+import { fitHead } from '../../src/train/head.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'plinth-choices-'))
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
@@ -160,8 +161,10 @@ test('with twenty times as many pictures of half of the classes, letting classes
   const kept = [...Map.groupBy(all, ({ label }) => label).values()].flatMap((own, k) => own.slice(0, k % 2 ? 5 : 100))
   const { pictures, labels, labelOf, every } = await prepared('uneven', kept)
   pictures.close()
-  const asked = { labels, train: every.filter(i => i % 5 !== 0), among: every, labelOf, groups: [], seed, threads }
   const { features, width } = pictures
+  const sides = { train: every.filter(i => i % 5 !== 0), validation: every.filter(i => i % 5 === 0) }
+  const head = await fitHead(pictures, sides, labelOf, labels.length, threads)
+  const asked = { labels, ...sides, head, labelOf, groups: [], seed, threads }
   const auto = await chooseClassWeights({ ...asked, features, width, asked: 'auto' })
   assert.equal(auto.choice?.chosen, 'balanced', auto.choice?.sentence)
   const [from, to] = auto.choice.sentence
@@ -174,13 +177,21 @@ test('with twenty times as many pictures of half of the classes, letting classes
   // what is taken out are the classes' shares of the training side
   assert.ok(Math.abs(auto.logShares!.reduce((sum, log) => sum + Math.exp(log), 0) - 1) < 1e-9)
   assert.equal((await chooseClassWeights({ ...asked, features, width, asked: 'none' })).logShares, null)
+  // as with many pictures: by the one head, on validation
+  const many = { ...asked, validation: Array.from({ length: 40 }, () => sides.validation).flat() }
+  assert.match(
+    (await chooseClassWeights({ ...many, features, width, asked: 'auto' })).choice!.sentence,
+    /measured on [0-9,]+ validation pictures/,
+  )
 })
 
 test('even classes are not asked about, unless the user asks', async () => {
   const { pictures, labels, labelOf, every } = await prepared('clothes', await clothes(12))
   const { features, width } = pictures
   pictures.close()
-  const asked = { labels, train: every, among: every, labelOf, groups: [], seed, threads, features, width }
+  const sides = { train: every, validation: every }
+  const head = await fitHead(pictures, sides, labelOf, labels.length, threads)
+  const asked = { labels, ...sides, head, labelOf, groups: [], seed, threads, features, width }
   assert.deepEqual(await chooseClassWeights({ ...asked, asked: 'auto' }), { logShares: null, choice: null })
   assert.equal((await chooseClassWeights({ ...asked, asked: 'balanced' })).choice?.chosen, 'balanced')
 })

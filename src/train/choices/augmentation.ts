@@ -59,6 +59,11 @@ const strongest: Record<keyof Augmentation, { name: string; done: string; how(li
   },
 }
 
+type Tried = Sample & {
+  /** Of the classes in it. */
+  names: string[]
+}
+
 export interface SafeAugmentation {
   /** With what is not safe switched off. */
   augmentation: Augmentation
@@ -66,7 +71,7 @@ export interface SafeAugmentation {
 }
 
 export async function chooseAugmentation(question: AugmentationQuestion): Promise<SafeAugmentation> {
-  const { augmentation, labels } = question
+  const { augmentation } = question
   const sample = sampled(question)
   const plain = rowsOf(question.pictures.features, question.network.width, sample.rows)
   const safe: Augmentation = { ...augmentation }
@@ -87,7 +92,7 @@ export async function chooseAugmentation(question: AugmentationQuestion): Promis
     else safe[kind] = 0
     const example =
       exchanged &&
-      `, and of ${exchanged.n} pictures of ${quoted(labels[exchanged.from]!)} ${exchanged.count} are taken for ${quoted(labels[exchanged.to]!)} when they are ${done}`
+      `, and of ${exchanged.n} pictures of ${quoted(sample.names[exchanged.from]!)} ${exchanged.count} are taken for ${quoted(sample.names[exchanged.to]!)} when they are ${done}`
     choices.push({
       what: `augmentation: ${name}`,
       chosen: 'off',
@@ -126,13 +131,13 @@ async function featuresOf(
 
 /** Heads by folds on the pictures alone, and on pictures and altered copies; a copy is in its picture's fold, and nobody is asked about copies. */
 async function learnFromBoth(
-  { network, labels, seed, threads, signal }: AugmentationQuestion,
-  sample: Sample,
+  { network, seed, threads, signal }: AugmentationQuestion,
+  sample: Tried,
   plain: Float32Array,
   altered: Float32Array,
 ) {
   const n = sample.rows.length
-  const classes = labels.length
+  const classes = sample.names.length
   const fold = groupedFolds({ ...sample, folds, seed })
   const features = new Float32Array(plain.length + altered.length)
   features.set(plain)
@@ -194,9 +199,12 @@ function mostExchanged(before: Int32Array, after: Int32Array, labels: Int32Array
   return worst
 }
 
-function sampled({ labels, labelOf, among, groups, seed }: AugmentationQuestion): Sample {
-  const ofClass = [...Map.groupBy(among, labelOf).values()].sort((a, b) => b.length - a.length).slice(0, mostClasses)
+/** As many of each class; labels are numbered anew, without the classes that are left out. */
+function sampled({ labels, labelOf, among, groups, seed }: AugmentationQuestion): Tried {
+  const ofClass = [...Map.groupBy(among, labelOf)].sort(([, a], [, b]) => b.length - a.length).slice(0, mostClasses)
   const each = Math.ceil(sampleSize(labels.length) / ofClass.length)
-  const rows = ofClass.flatMap((own, k) => sampleOf(own, labelOf, [], each, seed * 1000 + k).rows)
-  return sampleOf(rows, labelOf, groups, rows.length, seed)
+  const rows = ofClass.flatMap(([, own], k) => sampleOf(own, labelOf, [], each, seed * 1000 + k).rows)
+  const number = new Map(ofClass.map(([label], k) => [label, k]))
+  const sample = sampleOf(rows, row => number.get(labelOf(row))!, groups, rows.length, seed)
+  return { ...sample, names: ofClass.map(([label]) => labels[label]!) }
 }

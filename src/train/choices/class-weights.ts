@@ -7,8 +7,9 @@
 import { groupedFolds } from '../../data/folds.ts'
 import { scaled, usualStrength } from '../../evaluate/out-of-fold.ts'
 import { percent, quoted } from '../../evaluate/verdicts.ts'
+import type { LogisticRegression } from '../../models/logistic-regression.ts'
 import { fitManyHeads } from '../../models/many-heads.ts'
-import { type Choice, count, meanDifference, rowsOf, sampleOf } from './evidence.ts'
+import { type Choice, count, meanDifference, rowsOf, type Sample, sampleOf } from './evidence.ts'
 
 export type ClassWeights = 'auto' | 'none' | 'balanced'
 
@@ -16,17 +17,20 @@ export type ClassWeights = 'auto' | 'none' | 'balanced'
 const uneven = 3
 /** In balanced accuracy; below it nobody would notice. */
 const smallestGain = 0.01
-/** Pictures times classes that are compared on: it bounds memory and time. */
-const mostAnswers = 2e6
-const mostPictures = 4000
+/** Up to so many pictures and classes the comparison is out of fold on all of them; beyond, validation says enough and the one head is there already. */
+const small = { pictures: 4000, classes: 50 }
+/** Logits that are compared at once: pictures times classes. */
+const mostLogits = 4e6
 const folds = 5
+const repeats = 3
 
 export interface ClassWeightsQuestion {
   asked: ClassWeights
   labels: readonly string[]
-  /** Rows of the training and validation sides. */
-  among: readonly number[]
   train: readonly number[]
+  validation: readonly number[]
+  /** Fitted on the training side, with each picture weighing alike. */
+  head: Pick<LogisticRegression, 'probabilities'>
   labelOf(row: number): number
   groups: readonly (readonly number[])[]
   features: Float32Array
@@ -58,9 +62,8 @@ export async function chooseClassWeights(question: ClassWeightsQuestion): Promis
   if (asked === 'none') return { logShares: null, choice: null }
   if (asked === 'auto' && ratio <= uneven) return { logShares: null, choice: null }
   const sizes = `${count(counts[most]!)} training pictures of ${quoted(labels[most]!)}, ${count(counts[least]!)} of ${quoted(labels[least]!)}`
-  const { plain, balanced, gain, n } = await compare(question, logShares)
+  const { plain, balanced, gain, measured } = await compare(question, logShares)
   const change = `balanced accuracy (the mean over the classes) ${percent(plain.balanced, 0)} → ${percent(balanced.balanced, 0)}, right answers ${percent(plain.accuracy, 0)} → ${percent(balanced.accuracy, 0)}`
-  const measured = `measured on ${count(n)} training and validation pictures, each by a head that had not seen it`
   const traded = `Answers assume that every class is equally frequent; where yours are as uneven as these pictures, rare classes are now named a little too often.`
   if (asked === 'balanced') return decided('balanced', `Classes weigh alike, as you asked (${sizes}): ${change} (${measured}). ${traded}`)
   const beyondLuck = gain.mean >= smallestGain && gain.low > 0
@@ -74,33 +77,20 @@ export async function chooseClassWeights(question: ClassWeightsQuestion): Promis
 }
 
 async function compare(question: ClassWeightsQuestion, logShares: readonly number[]) {
-  const { among, labelOf, groups, features, width, seed, threads, signal, labels } = question
+  const { train, validation, labels, seed } = question
   const classes = labels.length
-  const sample = sampleOf(among, labelOf, groups, Math.min(mostPictures, Math.floor(mostAnswers / classes)), seed)
-  const repeats = classes > 50 ? 1 : 3
-  const n = sample.rows.length
-  const deals = Array.from({ length: repeats }, (_, repeat) => groupedFolds({ ...sample, folds, seed: seed * 1000 + repeat }))
-  const heads = await fitManyHeads({
-    features: scaled(rowsOf(features, width, sample.rows), width, n),
-    width,
-    labels: sample.labels,
-    classes,
-    weights: deals.flatMap(fold => Array.from({ length: folds }, (_, held) => Float32Array.from(fold, own => Number(own !== held)))),
-    c: usualStrength,
-    threads,
-    signal,
-  })
-  const logits = await Promise.all(deals.map((fold, repeat) => heads.logits(fold.map(own => repeat * folds + own))))
+  const few = train.length + validation.length <= small.pictures && classes <= small.classes
+  const { sample, logits } = few ? await outOfFold(question) : onValidation(question)
   /** How often each picture is answered right, over the repeats. */
   const rightness = (taken: (k: number) => number) =>
-    Float64Array.from({ length: n }, (_, i) => {
+    Float64Array.from(sample.rows, (_, i) => {
       const right = logits.filter(answers => {
         const row = answers.subarray(i * classes, (i + 1) * classes)
         let best = 0
         for (let k = 1; k < classes; k++) if (row[k]! - taken(k) > row[best]! - taken(best)) best = k
         return best === sample.labels[i]
       })
-      return right.length / repeats
+      return right.length / logits.length
     })
   const plain = rightness(() => 0)
   const balanced = rightness(k => logShares[k]!)
@@ -113,5 +103,50 @@ async function compare(question: ClassWeightsQuestion, logShares: readonly numbe
     sample,
     { classes, seed },
   )
-  return { plain: both(plain), balanced: both(balanced), gain, n }
+  const n = count(sample.rows.length)
+  const measured = few
+    ? `measured on ${n} training and validation pictures, each by a head that had not seen it`
+    : `measured on ${n} validation pictures`
+  return { plain: both(plain), balanced: both(balanced), gain, measured }
+}
+
+interface Heard {
+  sample: Sample
+  /** One a repeat: [rows of the sample, classes]. */
+  logits: (Float32Array | Float64Array)[]
+}
+
+async function outOfFold({
+  train,
+  validation,
+  labels,
+  labelOf,
+  groups,
+  features,
+  width,
+  seed,
+  threads,
+  signal,
+}: ClassWeightsQuestion): Promise<Heard> {
+  const sample = sampleOf([...train, ...validation], labelOf, groups, small.pictures, seed)
+  const deals = Array.from({ length: repeats }, (_, repeat) => groupedFolds({ ...sample, folds, seed: seed * 1000 + repeat }))
+  const heads = await fitManyHeads({
+    features: scaled(rowsOf(features, width, sample.rows), width, sample.rows.length),
+    width,
+    labels: sample.labels,
+    classes: labels.length,
+    weights: deals.flatMap(fold => Array.from({ length: folds }, (_, held) => Float32Array.from(fold, own => Number(own !== held)))),
+    c: usualStrength,
+    threads,
+    signal,
+  })
+  return { sample, logits: await Promise.all(deals.map((fold, repeat) => heads.logits(fold.map(own => repeat * folds + own)))) }
+}
+
+function onValidation({ validation, labels, labelOf, groups, features, width, head, seed }: ClassWeightsQuestion): Heard {
+  const sample = sampleOf(validation, labelOf, groups, Math.floor(mostLogits / labels.length), seed)
+  return {
+    sample,
+    logits: [head.probabilities(rowsOf(features, width, sample.rows)).map(probability => Math.log(Math.max(probability, 1e-300)))],
+  }
 }

@@ -359,8 +359,9 @@ async function stageA(work: Work, pictures: PreparedPictures, split: Split, grou
     chooseClassWeights({
       asked: settings.classWeights,
       labels: classes,
-      among: [...split.train, ...split.validation],
       train: split.train,
+      validation: split.validation,
+      head: plain,
       labelOf,
       groups,
       features: pictures.features,
