@@ -50,6 +50,9 @@ interface Sparse {
   /** [n, kept] classes, the label first; −1 where there are fewer. */
   classes: Int32Array
   logs: Float64Array
+  /** [n] how many classes were left out, and the mean of their logarithms: without them P(β) would not add up to 1, and a small β would cost nothing. */
+  others: Int32Array
+  othersLog: Float64Array
 }
 interface Model {
   beta: number
@@ -68,7 +71,7 @@ export function estimateNoise({ logProbabilities, labels, classes, units, seed, 
   for (let draw = 0; draw < draws; draw++) {
     const weights = new Float64Array(n)
     for (let i = 0; i < units.length; i++) for (const row of units[Math.floor(random() * units.length)]!) weights[row]!++
-    const again = fit(fitted, sparse, labels, classes, weights, { rounds: 15, tolerance: 1e-4 })
+    const again = fit(fitted, sparse, labels, classes, weights, { rounds: 25, tolerance: 1e-4 })
     const { wrong } = posterior(again, sparse, labels, classes)
     let [all, bad] = [0, 0]
     for (let i = 0; i < n; i++) {
@@ -81,7 +84,7 @@ export function estimateNoise({ logProbabilities, labels, classes, units, seed, 
   // a drawn sample holds pictures twice, which lets the rates fit them better: as much as the middle of the draws is off, all of them are
   const off = drawn[Math.floor(draws / 2)]! - count
   // and the draws know the luck of this sample, not that hard pictures may be odder than the model of them allows
-  const doubt = tailDoubt * hardPictures(fitted, sparse, classes)
+  const doubt = tailDoubt * hardPictures(fitted, sparse)
   const low = Math.max(0, Math.floor(Math.min(count, drawn[Math.floor(0.025 * draws)]! - off) - doubt))
   const high = Math.min(n, Math.ceil(Math.max(count, drawn[Math.ceil(0.975 * draws) - 1]! - off) + doubt))
   return { count, low, high, wrong, exchanged }
@@ -98,7 +101,13 @@ export function fitNoise(logProbabilities: Float64Array, labels: Int32Array, cla
 
 function mostProbable(logs: Float64Array, labels: Int32Array, classes: number): Sparse {
   const n = labels.length
-  const sparse = { n, classes: new Int32Array(n * kept).fill(-1), logs: new Float64Array(n * kept).fill(Number.NEGATIVE_INFINITY) }
+  const sparse = {
+    n,
+    classes: new Int32Array(n * kept).fill(-1),
+    logs: new Float64Array(n * kept).fill(Number.NEGATIVE_INFINITY),
+    others: new Int32Array(n),
+    othersLog: new Float64Array(n),
+  }
   for (let i = 0; i < n; i++) {
     const at = i * kept
     sparse.classes[at] = labels[i]!
@@ -115,7 +124,16 @@ function mostProbable(logs: Float64Array, labels: Int32Array, classes: number): 
       sparse.classes[place] = k
     }
     const most = Math.max(sparse.logs[at]!, sparse.logs[at + 1]!)
-    for (let s = at + 1; s < at + kept; s++) if (sparse.logs[s]! < most - negligible) sparse.classes[s] = -1
+    let left = 0
+    for (let k = 0; k < classes; k++) left += logs[i * classes + k]!
+    sparse.others[i] = classes
+    for (let s = at; s < at + kept; s++) {
+      if (s > at && sparse.logs[s]! < most - negligible) sparse.classes[s] = -1
+      if (sparse.classes[s]! < 0) continue
+      left -= sparse.logs[s]!
+      sparse.others[i]!--
+    }
+    sparse.othersLog[i] = sparse.others[i]! > 0 ? left / sparse.others[i]! : 0
   }
   return sparse
 }
@@ -133,7 +151,7 @@ const seen = ({ pairs, rate }: Model, classes: number, j: number, k: number) =>
 /** Pⱼ(β) · Tⱼₖ of the kept classes of row i, in `joint`; returns their sum. `surer` gets d log sum / dβ. */
 function jointOf(
   model: Model,
-  { classes: own, logs }: Sparse,
+  { classes: own, logs, others, othersLog }: Sparse,
   i: number,
   classes: number,
   joint: Float64Array,
@@ -141,9 +159,9 @@ function jointOf(
 ): number {
   const at = i * kept
   const label = own[at]!
-  let most = Number.NEGATIVE_INFINITY
-  for (let s = 0; s < kept; s++) if (logs[at + s]! > most) most = logs[at + s]!
-  let [total, mean] = [0, 0]
+  const most = Math.max(logs[at]!, logs[at + 1]!) // the label, or the most probable of the others
+  let total = others[i]! * Math.exp(model.beta * (othersLog[i]! - most))
+  let mean = total * (othersLog[i]! - most)
   for (let s = 0; s < kept; s++) {
     joint[s] = 0
     if (own[at + s]! < 0) break // classes come in order, so none follows
@@ -194,7 +212,8 @@ function fit(
         }
     }
     const rate = (wrong + 0.5) / (all + 1)
-    const step = curvature > 0 ? Math.max(-0.2, Math.min(0.2, rise / curvature)) : 0
+    // half a step, and a short one: T has to follow, or both run off together
+    const step = curvature > 0 ? Math.max(-0.05, Math.min(0.05, (0.5 * rise) / curvature)) : 0
     const beta = Math.max(0.3, Math.min(5, model.beta + step))
     const settled = Math.abs(rate - model.rate) < tolerance && Math.abs(beta - model.beta) < 100 * tolerance
     model = { beta, rate, pairs: model.pairs ? drawnToMean(counts, classes, rate) : null }
@@ -238,11 +257,11 @@ function posterior(model: Model, sparse: Sparse, labels: Int32Array, classes: nu
 }
 
 /** How many pictures a head that was as sure as P(β) says would miss, were all labels right. */
-function hardPictures({ beta }: Model, { n, classes: own, logs }: Sparse, classes: number): number {
+function hardPictures({ beta }: Model, { n, classes: own, logs, others, othersLog }: Sparse): number {
   let missed = 0
   for (let i = 0; i < n; i++) {
-    let [most, total] = [Number.NEGATIVE_INFINITY, 0]
-    for (let s = 0; s < Math.min(kept, classes); s++) most = Math.max(most, logs[i * kept + s]!)
+    const most = Math.max(logs[i * kept]!, logs[i * kept + 1]!)
+    let total = others[i]! * Math.exp(beta * (othersLog[i]! - most))
     for (let s = 0; s < kept && own[i * kept + s]! >= 0; s++) total += Math.exp(beta * (logs[i * kept + s]! - most))
     missed += 1 - 1 / total
   }

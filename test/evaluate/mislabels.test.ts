@@ -231,6 +231,6 @@ test('hard pictures are not counted as wrong labels: probabilities that mean wha
       seed: 1,
     })
     assert.ok(low <= wrong && wrong <= high, `${wrong} wrong, said ${count} (${low} to ${high})`)
-    assert.ok(high - low < 0.08 * n)
+    assert.ok(high - low < 0.08 * n, `${wrong} wrong, said ${count} (${low} to ${high})`)
   }
 })
