@@ -32,9 +32,9 @@ read, nothing leaves this machine and nothing is kept but a cache, which makes t
     await checkData(
       source,
       { deep, alike, seed, signal, onProgress, ...(groupBy !== undefined && { groupBy }), ...(threads && { threads }) },
-      async ({ check, understood, manifest, bytes }) => {
+      async ({ check, shortcutExamples, understood, manifest, bytes }) => {
         phase?.bar.end()
-        const findings = findingsOf(check, { source: shellWord(source), deep, measured: measuredSide(manifest.rows) })
+        const findings = findingsOf(check, { source: shellWord(source), deep, measured: measuredSide(manifest.rows), shortcutExamples })
         const next = nextCommand(findings, { source, report, deep, trainable: isTrainable(check) })
         if (report !== undefined)
           await writeCheckReport(report, { title: basename(resolve(source)), understood, check, findings, next, manifest, bytes })

@@ -4,6 +4,7 @@
  */
 import type { DataCheck } from '../../sdk/shapes.ts'
 import type { MethodName } from './methods.ts'
+import type { ShortcutExamples } from './shortcuts.ts'
 
 export type Level =
   /** A number that is measured on these pictures would be wrong, or a label is. */
@@ -32,8 +33,8 @@ export interface Finding {
 /** Pictures to show together, and what there is to say about them. */
 export interface Evidence {
   paths: readonly string[]
-  /** `same`: one picture stands for all, they cannot be told apart. `others`: the first is meant, the others are its neighbours. */
-  show: 'each' | 'same' | 'others'
+  /** `same`: one picture stands for all, they cannot be told apart. `kin`: different pictures. `others`: the first is meant, the others are its neighbours. */
+  show: 'each' | 'same' | 'kin' | 'others'
   caption?: string
 }
 
@@ -43,6 +44,8 @@ export interface FindingsOptions {
   deep: boolean
   /** The side that the user's numbers come from. */
   measured: 'test' | 'validation' | null
+  /** Pictures to show beside each shortcut. */
+  shortcutExamples?: readonly ShortcutExamples[]
 }
 
 /** Class sizes farther apart than this are said. */
@@ -54,7 +57,7 @@ export function findingsOf(check: DataCheck, options: FindingsOptions): Finding[
   const found = [
     acrossSplit(check, options),
     conflicts(check),
-    ...shortcuts(check),
+    ...shortcuts(check, options),
     mislabels(check),
     unreadable(check),
     nearCopies(check),
@@ -133,7 +136,7 @@ function conflicts({ conflicts: found }: DataCheck): Finding | null {
   }
 }
 
-function shortcuts({ shortcuts: found }: DataCheck): Finding[] {
+function shortcuts({ shortcuts: found }: DataCheck, { shortcutExamples = [] }: FindingsOptions): Finding[] {
   return found.map(({ accuracy, majority, sentence }, index) => {
     const end = sentence.indexOf('. ')
     const [title, rest] = end < 0 ? [sentence.replace(/\.$/, ''), ''] : [sentence.slice(0, end), `${sentence.slice(end + 2)} `]
@@ -148,10 +151,18 @@ function shortcuts({ shortcuts: found }: DataCheck): Finding[] {
         ? 'Ask whether this will be so in use, too. If not, add pictures of each class that do not have it.'
         : 'Make all pictures the same way (same camera, program and size), or mix the ways within each class.',
       method: 'shortcuts',
-      evidence: [],
+      evidence: evidenceOf(shortcutExamples[index]),
     }
   })
 }
+
+const evidenceOf = (examples?: ShortcutExamples): Evidence[] =>
+  examples && examples.paths.length > 0
+    ? [
+        { paths: examples.paths, show: 'kin', caption: 'some of them' },
+        { paths: examples.others, show: 'kin', caption: 'some of the others' },
+      ]
+    : []
 
 function mislabels({ mislabels: found }: DataCheck): Finding | null {
   if (!found || found.listed.length === 0) return null
@@ -255,7 +266,7 @@ function scenes({ sameSceneGroups: groups }: DataCheck): Finding | null {
       'Bursts, frames of one clip, several views of one thing. They are worth keeping, but together they are closer to one witness than to many.',
     next: 'Nothing has to be done: training keeps each on one side. If the guess is wrong, `--group-by` says how names are meant.',
     method: 'scenes',
-    evidence: groups.map(({ paths, evidence }) => ({ paths, show: 'each', caption: evidences[evidence] ?? evidence })),
+    evidence: groups.map(({ paths, evidence }) => ({ paths, show: 'kin', caption: evidences[evidence] ?? evidence })),
   }
 }
 
@@ -374,7 +385,7 @@ function alike({ alike: pairs }: DataCheck): Finding | null {
       'Different pictures, as far as their pixels tell, that resemble each other. Shown because you asked; nothing is done with them.',
     next: 'Nothing has to be done.',
     method: 'copies',
-    evidence: pairs.map(({ paths }) => each(paths)),
+    evidence: pairs.map(({ paths }) => ({ paths, show: 'kin' })),
   }
 }
 

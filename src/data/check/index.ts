@@ -10,7 +10,7 @@ import { findCopies, groupsOf } from '../copies/index.ts'
 import { type Facts, lookAt, type PictureFacts } from '../facts.ts'
 import { copiesAcross, scoreAcross } from './across-split.ts'
 import { judgeQuality } from './quality.ts'
-import { findShortcuts } from './shortcuts.ts'
+import { findShortcuts, type ShortcutExamples } from './shortcuts.ts'
 
 export interface CheckTask {
   manifest: Manifest
@@ -35,6 +35,8 @@ export interface CheckTask {
 
 export interface Checked {
   check: DataCheck
+  /** Pictures to look at beside each of `check.shortcuts`. */
+  shortcutExamples: ShortcutExamples[]
   copies: Copies
 }
 
@@ -89,7 +91,7 @@ export async function checkPictures(task: CheckTask): Promise<Checked> {
     notes: [...notes, ...shortcuts.notes, ...copies.notes],
     report: null,
   }
-  return { check, copies }
+  return { check, copies, shortcutExamples: shortcuts.examples }
 }
 
 /** For folds: fewer pictures, or one class, say nothing about labels. */

@@ -38,10 +38,17 @@ interface Probed {
   mostLuck: number
 }
 
-export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; notes: string[] } {
+/** A few pictures of the class that is given away, and of the others; both empty where it is no single class. */
+export interface ShortcutExamples {
+  paths: string[]
+  others: string[]
+}
+
+/** `examples[i]` belongs to `found[i]`. */
+export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; examples: ShortcutExamples[]; notes: string[] } {
   const witnesses = independent(task)
   const classes = [...new Set(witnesses.map(({ label }) => label))].sort((a, b) => a - b)
-  if (classes.length < 2) return { found: [], notes: [] }
+  if (classes.length < 2) return { found: [], examples: [], notes: [] }
   const labels = Int32Array.from(witnesses, ({ label }) => classes.indexOf(label))
   const foldOf = dealFolds(labels, task.seed)
   const chance = 1 / classes.length
@@ -62,12 +69,14 @@ export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; notes: s
   const names = classes.map(label => task.classes[label]!)
   const input: Sentences = { names, labels, task, witnesses }
 
-  const found = [...categoriesByClass(probed, names.length)].map(({ parts, told }): Shortcut => {
+  const found = [...categoriesByClass(probed, names.length)].map(({ parts, told }): Shortcut & { about: number | null } => {
+    const clearest = clearestClass(parts, told, input)
     return {
+      about: clearest.k,
       property: parts.map(({ property }) => property.name).join(' and '),
       accuracy: score(parts).accuracy,
       majority: chance,
-      sentence: sentenceOfCategories(parts, told, input),
+      sentence: sentenceOfCategories(parts, told, clearest, input),
     }
   })
   for (const each of probed) {
@@ -75,6 +84,7 @@ export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; notes: s
     const told = toldClasses(each)
     if (told.length === 0 || explained(each.property, found)) continue
     found.push({
+      about: told[0]!,
       property: each.property.name,
       accuracy: score([each]).accuracy,
       majority: chance,
@@ -87,12 +97,27 @@ export function findShortcuts(task: ShortcutTask): { found: Shortcut[]; notes: s
   const together = ofFile.length > 1 ? score(ofFile) : null
   if (together && clearly(together, chance) && together.accuracy > Math.max(0, ...found.map(({ accuracy }) => accuracy)) + 0.05)
     found.push({
+      about: null,
       property: 'all of them together',
       accuracy: together.accuracy,
       majority: chance,
       sentence: `What is known of the files alone (${ofFile.map(({ property }) => property.name).join(', ')}) is enough to guess the class of ${share(together.accuracy)} of the pictures, each class counted alike; chance is ${share(chance)}. A model can learn that instead of the subject.`,
     })
-  return { found, notes: found.length > 0 || probed.length === 0 ? [] : [baseline(score(probed).accuracy, chance)] }
+  return {
+    found: found.map(({ about, ...shortcut }) => shortcut),
+    examples: found.map(({ about }) => examplesOf(about, input)),
+    notes: found.length > 0 || probed.length === 0 ? [] : [baseline(score(probed).accuracy, chance)],
+  }
+}
+
+const examplesShown = 4
+function examplesOf(k: number | null, { labels, task, witnesses }: Sentences): ShortcutExamples {
+  const some = (inside: boolean) => {
+    const all = witnesses.filter((_, i) => k !== null && (labels[i] === k) === inside)
+    const step = Math.max(1, all.length / examplesShown)
+    return Array.from({ length: Math.min(examplesShown, all.length) }, (_, i) => task.rows[all[Math.floor(i * step)]!.row]!.path)
+  }
+  return { paths: some(true), others: some(false) }
 }
 
 const clearly = ({ accuracy, error }: { accuracy: number; error: number }, chance: number) =>
@@ -174,9 +199,12 @@ interface Sentences {
 const share = (value: number) => `${Math.round(100 * value)} %`
 
 /** “All 120 “defect” pictures are 4:3 PNG; none of the 340 others is.” */
-function sentenceOfCategories(parts: readonly Probed[], told: readonly number[], input: Sentences): string {
-  const candidates = told.map(k => ({ k, ...commonValues(parts, k, input) }))
-  const { k, values, inside, outside } = candidates.reduce((best, each) => (each.clarity > best.clarity ? each : best))
+function sentenceOfCategories(
+  parts: readonly Probed[],
+  told: readonly number[],
+  { k, values, inside, outside }: ReturnType<typeof clearestClass>,
+  input: Sentences,
+): string {
   const { names } = input
   const place = (where: Category['place']) =>
     parts.flatMap(({ property }, index) => {
@@ -193,6 +221,12 @@ function sentenceOfCategories(parts: readonly Probed[], told: readonly number[],
           .map(each => `“${names[each]}”`)
           .join(', ')}${also.length > 3 ? ` and ${also.length - 3} more classes` : ''} away.`
   return `${amount(inside, `“${names[k]}” pictures are ${what}`)}; ${others(outside)}.${more}`
+}
+
+/** Of the classes told by these properties the one that is told best by its most frequent values. */
+function clearestClass(parts: readonly Probed[], told: readonly number[], input: Sentences) {
+  const candidates = told.map(k => ({ k, ...commonValues(parts, k, input) }))
+  return candidates.reduce((best, each) => (each.clarity > best.clarity ? each : best))
 }
 
 const amount = ({ count, of }: Count, rest: string) =>

@@ -72,7 +72,10 @@ function recallNote({ recallOnOwnEdits: edits }: DataCheck): string[] {
 
 function described({ paths: all, show, caption }: Evidence): string {
   const paths = show === 'others' ? all.slice(0, 1) : all
-  const names = paths.slice(0, 4).map(visible).join('  =  ')
+  const names = paths
+    .slice(0, 4)
+    .map(visible)
+    .join(show === 'kin' ? ', ' : '  =  ')
   return `${names}${paths.length > 4 ? `  and ${paths.length - 4} more` : ''}${caption ? `  (${visible(caption)})` : ''}`
 }
 

@@ -18,13 +18,15 @@ const many = (count: number, changes: Changes | ((index: number) => Changes)) =>
   Array.from({ length: count }, (_, index) => picture(typeof changes === 'function' ? changes(index) : changes))
 
 test('all of one class saved as PNG in another shape: said in one sentence, before training', () => {
-  const { found } = find([
+  const { found, examples } = find([
     ...many(120, { label: 'defect', format: 'png', width: 800, height: 600 }),
     ...many(340, { label: 'good', width: 1024, height: 576 }),
   ])
   assert.equal(found[0]!.sentence, 'All 120 “defect” pictures are 800×600 PNG; none of the other 340 is.')
   assert.deepEqual([found[0]!.property, found[0]!.accuracy, found[0]!.majority], ['format and size', 1, 0.5])
   assert.equal(found.length, 1, 'bytes and pixels say nothing more')
+  assert.equal(examples[0]!.paths.length, 4)
+  assert.ok(examples[0]!.paths.every(path => path.startsWith('defect/')) && examples[0]!.others.every(path => path.startsWith('good/')))
 })
 
 test('sizes that vary share a shape', () => {
@@ -108,8 +110,8 @@ test('a hundred copies of one picture are one witness', () => {
 })
 
 test('no properties, one class, no pictures: nothing to say', () => {
-  assert.deepEqual(find(many(30, { label: 'a' })), { found: [], notes: [] })
-  assert.deepEqual(find([]), { found: [], notes: [] })
+  assert.deepEqual(find(many(30, { label: 'a' })), { found: [], examples: [], notes: [] })
+  assert.deepEqual(find([]), { found: [], examples: [], notes: [] })
   assert.deepEqual(
     find(many(8, index => ({ label: 'ab'[index % 2]!, format: index % 2 ? 'png' : 'jpeg' }))).found,
     [],
