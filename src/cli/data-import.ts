@@ -44,6 +44,7 @@ goes on where it was with the same command.`,
       out(`Dataset ${reference.name}@${reference.version}`)
       result({
         dataset: { ...reference, images: manifest.rows.length, classes: manifest.classes.length },
+        ...(understood && { understood }),
         unreadable: manifest.unreadable,
         ignored: manifest.ignored,
         exactDuplicates: manifest.exactDuplicates,

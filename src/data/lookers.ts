@@ -38,6 +38,7 @@ export function openLookers(pictures: number, threads: number = availableParalle
   const waiting = new Map<number, { done(seen: SeenPicture): void; failed(error: unknown): void; worker: Worker }>()
   const busy = new Map<Worker, number>()
   let number = 0
+  let closing = false
 
   function start(): void {
     for (let each = 0; each < threads; each++) {
@@ -55,14 +56,17 @@ export function openLookers(pictures: number, threads: number = availableParalle
               : new Failure('internal', { problem: looked.problem ?? 'a looker said nothing' }),
           )
       })
-      worker.on('error', error => {
+      const end = (error: unknown) => {
         for (const [key, { failed, worker: own }] of waiting) if (own === worker && waiting.delete(key)) failed(error)
-      })
+      }
+      worker.on('error', end)
+      worker.on('exit', () => end(new Failure('internal', { problem: 'a looker went away' })))
     }
   }
 
   const send = (bytes: Uint8Array, content: string) =>
     new Promise<SeenPicture>((done, failed) => {
+      if (closing) return failed(new Failure('internal', { problem: 'a picture was to be looked at after the end' }))
       const worker = [...busy].reduce((least, each) => (each[1] < least[1] ? each : least))[0]
       busy.set(worker, busy.get(worker)! + 1)
       waiting.set(++number, { done, failed, worker })
@@ -77,6 +81,7 @@ export function openLookers(pictures: number, threads: number = availableParalle
       return room.within(pixels, () => places.within(1, () => send(bytes, content)))
     },
     async close() {
+      closing = true
       const exits = [...busy.keys()].map(worker => new Promise(done => worker.once('exit', done)))
       for (const worker of busy.keys()) worker.postMessage(null)
       await Promise.all(exits)
