@@ -152,12 +152,12 @@ export const failures = {
   source_not_found: [
     404,
     'There is nothing at {path}.',
-    'Check the path; it should be a folder with one subfolder of pictures per class, or a zip of one.',
+    'Check the path; it should be a folder with one subfolder of pictures per class, a list of pictures, or a zip of either.',
   ],
   source_not_a_folder: [
     400,
-    '{path} is neither a folder nor a zip archive.',
-    'Pass the folder that holds one subfolder per class, or a zip of it.',
+    '{path} is neither a folder, a zip archive nor a list of pictures (.csv, .tsv, .jsonl).',
+    'Pass the folder that holds one subfolder per class, a list with path and label, or a zip of either.',
   ],
   source_forbidden: [403, '{path} may not be read.', 'Give yourself the right to read it, or copy it to a folder of your own.'],
   no_pictures: [

@@ -11,7 +11,7 @@ import { type Layout, type Placed, readLayout } from './layout.ts'
 import { listedLayout } from './listed.ts'
 import { type Lookers, openLookers } from './lookers.ts'
 import { openSource } from './open-source.ts'
-import { byCodePoint, checkStopped, type Ignored, type Source, type SourceFile, sha256 } from './source.ts'
+import { byCodePoint, checkStopped, type Ignored, plainName, type Source, type SourceFile, sha256 } from './source.ts'
 
 export type ImportOptions = {
   /** Where the files go, named by their sha256; null: they are only looked at. */
@@ -95,7 +95,9 @@ export function describeImport(manifest: Manifest, understood?: string): string[
       `${counted(conflicts.length, 'picture')} with different labels, of which at most one is right:`,
     ),
     ...named(
-      ignored.map(({ path, reason }) => `${path}: ${reason}`),
+      ignored
+        .toSorted((a, b) => Number(expected.test(a.reason)) - Number(expected.test(b.reason)))
+        .map(({ path, reason }) => `${path}: ${reason}`),
       `left out on purpose: ${counted(ignored.length, 'file or folder', 'files and folders')}:`,
     ),
   ]
@@ -103,13 +105,16 @@ export function describeImport(manifest: Manifest, understood?: string): string[
 
 const counted = (count: number, one: string, many = `${one}s`) => `${count.toLocaleString('en-US')} ${count === 1 ? one : many}`
 
+/** What every folder holds is told last. */
+const expected = /^(hidden|file of the system|folder of a tool|not a picture)/
+
 const namedOneByOne = 5
 function named(each: readonly string[], title: string): string[] {
   if (each.length === 0) return []
   const more = each.length - namedOneByOne
   return [
     title,
-    ...each.slice(0, namedOneByOne).map(text => `  ${text}`),
+    ...each.slice(0, namedOneByOne).map(text => `  ${plainName(text)}`),
     ...(more > 0 ? [`  … and ${more.toLocaleString('en-US')} more (--json lists all)`] : []),
   ]
 }

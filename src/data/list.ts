@@ -8,6 +8,7 @@ import { Failure } from '../failure.ts'
 import type { Side } from '../sdk/shapes.ts'
 import { pictureNames } from './ignore.ts'
 import { sideOf } from './layout.ts'
+import { plainName } from './source.ts'
 
 /** One line, with the first line it stands on (from 1). */
 export type ListRow = {
@@ -266,8 +267,8 @@ function placedOnSides(records: readonly Written[], list: string): ListRow[] {
   }))
 }
 
-/** Foreign text in a message: short, and nothing that could steer a terminal. */
+/** Foreign text in a message: plain and short. */
 export function shown(text: string): string {
-  const plain = text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, ' ')
+  const plain = plainName(text)
   return plain.length > 80 ? `${plain.slice(0, 77)}…` : plain
 }

@@ -30,7 +30,10 @@ export type Source = {
 export const maxFileBytes = 256 * 1024 * 1024
 
 export function checkStopped(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new Failure('interrupted', { next: 'No version was saved. The same command goes on from the pictures that were looked at so far.' })
+  if (signal?.aborted)
+    throw new Failure('interrupted', {
+      next: 'No version was saved. The same command goes on from the pictures that were looked at so far.',
+    })
 }
 
 /** Order by code points: the same on every machine, in every language, and in Python. */
@@ -53,5 +56,8 @@ export function composedNames(names: readonly string[]): string[] {
     return composed
   })
 }
+
+/** A foreign name to show: without line breaks and whatever else could steer a terminal or turn the reading direction. */
+export const plainName = (name: string): string => name.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '\ufffd')
 
 export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')

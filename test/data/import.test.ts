@@ -446,3 +446,35 @@ test('two imports of one folder at once agree, and nothing is written beside the
   }
   assert.ok(existsSync(blobs.path(a.rows[0]!.content)))
 })
+
+test('what is left out is told with its reason, the unexpected first, and no name steers the terminal', async t => {
+  const folder = await write(temporary(t), {
+    ...animals,
+    'cat/a\nb\u001b[2J\u202e.png': 'x',
+    ...Object.fromEntries(Array.from({ length: 6 }, (_, index) => [`dog/bad ${index}.png`, 'x'])),
+    'dog/again.png': 0,
+    '.git/config': 'x',
+    '.DS_Store': 'x',
+    'cat/notes.txt': 'x',
+    'stray.png': 9,
+    'owl/': '',
+  })
+  const said = describeImport(await importPictures(folder, { blobs: null }))
+  assert.deepEqual(said, [
+    '9 pictures in 2 classes, one folder per class',
+    '7 files could not be read and are left out:',
+    '  cat/a\ufffdb\ufffd[2J\ufffd.png: The picture cannot be read: what is in it is not a picture.',
+    ...[0, 1, 2, 3].map(index => `  dog/bad ${index}.png: The picture cannot be read: what is in it is not a picture.`),
+    '  … and 2 more (--json lists all)',
+    '1 exact copy of other pictures, kept on one side of the split:',
+    '  cat/0.png = dog/again.png',
+    '1 picture with different labels, of which at most one is right:',
+    '  cat/0.png, dog/again.png',
+    'left out on purpose: 5 files and folders:',
+    '  owl: empty folder',
+    '  stray.png: beside the class folders, so it has no label',
+    '  .DS_Store: hidden file',
+    '  .git: hidden folder',
+    '  cat/notes.txt: not a picture',
+  ])
+})

@@ -29,7 +29,13 @@ test('sides above classes are known by every usual name, in any case, and a clas
     'VALID/cat/2.png → validation: cat',
     'test/dog/3.png → test: dog',
   ])
-  for (const [name, side] of Object.entries({ val: 'validation', Validation: 'validation', TRAINING: 'train', Testing: 'test' })) {
+  for (const [name, side] of Object.entries({
+    val: 'validation',
+    Validation: 'validation',
+    TRAINING: 'train',
+    Testing: 'test',
+    dev: 'validation',
+  })) {
     assert.deepEqual(read(['train/cat/1.png', `${name}/cat/2.png`]).placed[1], `${name}/cat/2.png → ${side}: cat`)
   }
 })
