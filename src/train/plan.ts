@@ -69,7 +69,7 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
       `Split        ${split.train.length} to train, ${split.validation.length} to choose (validation), ${split.test.length} to test once at the end`,
       ...sides,
       '             Look-alikes are found next and kept on one side, which may move a few pictures.',
-      `Network      ${base.title}, pictures ${settings.imageSize} × ${settings.imageSize}, ${epochs === 0 ? 'head only' : `${epochs} epochs${budget && settings.epochs === null ? ' (to fit the budget)' : ''}`}`,
+      `Network      ${base.title}, pictures ${settings.imageSize} × ${settings.imageSize}, ${epochs === 0 ? 'head only' : `${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}${budget && settings.epochs === null ? ' (to fit the budget)' : ''}`}`,
       `Device       ${device.name}, ${device.threads} ${device.threads === 1 ? 'thread' : 'threads'}`,
       `Memory       about ${megabytes(memoryBytes)}`,
       `Time         about ${formatForecast(seconds)} (${rates.source === 'measured' ? 'from earlier trainings here' : 'from typical processors; the next forecast learns from this training'})`,
