@@ -23,6 +23,8 @@ const rowsForDimension = 3
 const shrinkage = 0.3
 /** Of the block power iteration, two products each. The last directions need not be exact: their share of the whole is nearly the same. */
 const iterations = 4
+/** Squared spread of vectors of length 1 that is only their float32 rounding. */
+const rounding = 1e-10
 /** Added to the squared length, so that a picture without any feature has a direction: none. */
 export const lengthFloor = 1e-12
 
@@ -57,8 +59,9 @@ export async function fitFeatureSpace(
   const dimensions = Math.min(mostDimensions, width, Math.floor(n / rowsForDimension))
   if (dimensions < 1) return null
   const x = scaled(features, width, rows)
-  const center = new Float32Array(width)
-  for (let i = 0; i < n; i++) for (let f = 0; f < width; f++) center[f]! += x[i * width + f]! / n
+  const sums = new Float64Array(width)
+  for (let i = 0; i < n; i++) for (let f = 0; f < width; f++) sums[f]! += x[i * width + f]!
+  const center = Float32Array.from(sums, sum => sum / n)
   for (let i = 0; i < n; i++) for (let f = 0; f < width; f++) x[i * width + f]! -= center[f]!
 
   const projection = await mainDirections(x, n, width, dimensions, { threads, seed })
@@ -84,7 +87,7 @@ export async function fitFeatureSpace(
   )
   // where every class is one picture there is no spread within: a thousandth of that between them stands in
   const spread = trace(total, kept)
-  if (!(spread > 0)) return null
+  if (!(spread > rounding)) return null
   const whitenWithin = whitening(within, kept, Math.max(trace(within, kept), spread / 1000))
   const whitenTotal = whitening(total, kept, spread)
   return {

@@ -9,22 +9,50 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { chromium as browserOf } from 'playwright-core'
+import { compile, input, type Weights } from '../../src/engine/index.ts'
 import { encodeModel } from '../../src/engine/onnx.ts'
 import { composeArtefact, createPreprocessor, openArtefact } from '../../src/models/artefact.ts'
-import { backbone } from '../../src/models/catalogue.ts'
+import { normalise } from '../../src/models/artefact-format.ts'
+import { type Backbone, backbone } from '../../src/models/catalogue.ts'
+import { fitFeatureSpace, measure } from '../../src/models/feature-space.ts'
 import { preprocessingGraph } from '../../src/models/preprocessing.ts'
+import { scalesOf, type UnknownParts } from '../../src/models/unknown.ts'
 import { Fit } from '../../src/sdk/index.ts'
 import { chromium, python } from '../peers.ts'
 import { noise, plain, randomNumbers } from './tiny-model.ts'
+
+/** What is known are sixty pictures of noise: a plain one is far away. */
+async function knownNoise(network: Backbone, weights: Weights): Promise<UnknownParts> {
+  const side = 96
+  const square = input('square', [1, 3, side, side], 'uint8')
+  const program = await compile({ features: network.build(normalise(square, network)).features }, weights, { threads: 2 })
+  const preprocessor = await createPreprocessor(side, { threads: 2 })
+  const rows = Array.from({ length: 60 }, (_, i) => i)
+  const width = network.features
+  const features = new Float32Array(rows.length * width)
+  for (const i of rows)
+    features.set((await program.run({ square: await preprocessor.run(noise(30 + i, 40)) }))['features'] as Float32Array, i * width)
+  await Promise.all([program.close(), preprocessor.close()])
+  const space = (await fitFeatureSpace({ features, width, rows }, { labels: rows.map(i => i % 5), threads: 2, seed: 1 }))!
+  const measures = { ...(await measure(space, { features, width, rows }, 2)), entropy: rows.map(i => i / 100) }
+  const metadata = { threshold: 2, falseAlarmRate: 0.05, ladder: Array.from({ length: 101 }, (_, i) => i / 40) }
+  // measured on the pictures it was fitted on, everything else is beyond all bounds: drawn in, so that the distances can be compared
+  const { near, far } = scalesOf(measures)
+  const drawn = <T extends Record<string, number>>(scale: T, by: number) =>
+    Object.fromEntries(Object.entries(scale).map(([name, value]) => [name, value / by])) as T
+  return { space, scales: { near: drawn(near, 30), far: drawn(far, 100) }, metadata }
+}
 
 /** The real thing: the bundled backbone with its weights, and a head with random ones. */
 async function realArtefact(imageSize: number): Promise<Uint8Array> {
   const network = backbone('efficientnet-lite0')
   const labels = ['one', 'two', 'three', 'four', 'five']
   const next = randomNumbers(3)
+  const weights = await network.loadWeights({ offline: true })
   return composeArtefact({
     backbone: network,
-    weights: await network.loadWeights({ offline: true }),
+    weights,
+    unknown: await knownNoise(network, weights),
     head: { weight: Float32Array.from({ length: 5 * network.features }, () => next() - 0.5), bias: new Float32Array(5) },
     metadata: {
       labels,
@@ -50,8 +78,10 @@ const pictures = [
 ]
 const bytes = await realArtefact(96)
 const model = await openArtefact(bytes, { threads: 2 })
-const here = await model.classify(pictures)
+const answered = await model.answer(pictures)
 await model.close()
+const here = answered.map(({ probabilities }) => probabilities)
+const distances = answered.map(({ distance }) => distance!)
 
 /** The pictures at model size, by how they are fitted: to be the same to the last bit everywhere. */
 const prepared = new Map<Fit, Uint8Array[]>()
@@ -72,19 +102,25 @@ for (const fit of Fit.options) writeFileSync(join(folder, `${fit}.onnx`), encode
 for (const [i, picture] of pictures.entries()) writeFileSync(join(folder, `${i}.rgb`), picture.data)
 const sizes = pictures.map(({ width, height }) => [height, width])
 
-function compare(rows: readonly (readonly number[])[]): void {
+function compare(rows: readonly (readonly number[])[], far: readonly number[]): void {
   assert.equal(rows.length, here.length)
+  for (const [i, value] of far.entries())
+    assert.ok(Math.abs(value - distances[i]!) <= 1e-3 * Math.max(1, distances[i]!), `picture ${i}: ${value} and ${distances[i]}`)
   for (const [i, row] of rows.entries())
     for (const [k, value] of row.entries()) assert.ok(Math.abs(value - here[i]![k]!) <= 1e-4, `picture ${i}: ${row} and ${here[i]}`)
 }
 
 test('the file stays small: weights once, and a few kilobytes around them', () => {
-  assert.ok(bytes.length < 13.6e6 + 5 * 1280 * 4 + 200_000, String(bytes.length))
+  assert.ok(bytes.length < 13.6e6 + 5 * 1280 * 4 + 1280 * 61 * 4 + 200_000, String(bytes.length))
 })
 
 test('probabilities differ between pictures, so that comparing them means something', () => {
   assert.ok(new Set(here.map(row => row.join())).size === here.length)
   assert.ok(here.some(row => Math.max(...row) > 0.5))
+})
+
+test('distances differ between pictures and none is at the bound, so that comparing them means something', () => {
+  assert.ok(new Set(distances.map(d => d.toFixed(3))).size === distances.length && Math.max(...distances) < 50, String(distances))
 })
 
 test('the ways to fit a picture differ where it is not square, and only there', () => {
@@ -107,22 +143,24 @@ print(json.dumps([list(rows(fit)) for fit in fits]))`
   assert.deepEqual(JSON.parse(there), digests)
 })
 
-test('ONNX Runtime for Python gives the same probabilities', t => {
+test('ONNX Runtime for Python gives the same probabilities and distances', t => {
   const venv = python()
   if (!venv) return t.skip('no Python peer')
   const program = `
 import sys, json, numpy, onnxruntime
 folder, sizes = sys.argv[1], json.loads(sys.argv[2])
 session = onnxruntime.InferenceSession(folder + '/model.onnx')
-assert [i.name for i in session.get_inputs()] == ['image'] and [o.name for o in session.get_outputs()] == ['probabilities', 'activation']
+assert [i.name for i in session.get_inputs()] == ['image'] and [o.name for o in session.get_outputs()] == ['probabilities', 'distance', 'activation']
 labels = json.loads(session.get_modelmeta().custom_metadata_map['plinth.labels'])
 assert labels == ['one', 'two', 'three', 'four', 'five'], labels
-rows = [session.run(None, {'image': numpy.fromfile(f'{folder}/{i}.rgb', numpy.uint8).reshape(h, w, 3)})[0][0].tolist() for i, (h, w) in enumerate(sizes)]
-print(json.dumps(rows))`
-  compare(JSON.parse(execFileSync(venv, ['-c', program, folder, JSON.stringify(sizes)], { encoding: 'utf8' })) as number[][])
+answers = [session.run(None, {'image': numpy.fromfile(f'{folder}/{i}.rgb', numpy.uint8).reshape(h, w, 3)}) for i, (h, w) in enumerate(sizes)]
+print(json.dumps([[p[0].tolist() for p, _, _ in answers], [float(d[0, 0]) for _, d, _ in answers]]))`
+  compare(
+    ...(JSON.parse(execFileSync(venv, ['-c', program, folder, JSON.stringify(sizes)], { encoding: 'utf8' })) as [number[][], number[]]),
+  )
 })
 
-test('ONNX Runtime for the web, in Chromium, fits pictures to the last bit and gives the same probabilities', {
+test('ONNX Runtime for the web, in Chromium, fits pictures to the last bit and gives the same probabilities and distances', {
   timeout: 60_000,
 }, async t => {
   const executablePath = chromium()
@@ -143,7 +181,7 @@ test('ONNX Runtime for the web, in Chromium, fits pictures to the last bit and g
   try {
     const page = await browser.newPage()
     await page.goto(origin)
-    const { rows, fitted } = await page.evaluate(
+    const { rows, far, fitted } = await page.evaluate(
       async ({ sizes, fits }) => {
         const bytesOf = async (name: string) => new Uint8Array(await (await fetch(name)).arrayBuffer())
         // a name that TypeScript does not look up: the module is served by the test
@@ -161,11 +199,12 @@ test('ONNX Runtime for the web, in Chromium, fits pictures to the last bit and g
         }
         const fitted: number[][][] = []
         for (const fit of fits) fitted.push(await run(`/${fit}.onnx`, 'model_size'))
-        return { rows: await run('/model.onnx', 'probabilities'), fitted }
+        const far = (await run('/model.onnx', 'distance')).map(([distance]) => distance!)
+        return { rows: await run('/model.onnx', 'probabilities'), far, fitted }
       },
       { sizes, fits: Fit.options },
     )
-    compare(rows)
+    compare(rows, far)
     assert.deepEqual(
       fitted.map(row => row.map(planes => digest(Uint8Array.from(planes)))),
       digests,

@@ -3,6 +3,9 @@ import { conv, globalAveragePool, type Node, parameter, relu, reshape } from '..
 import { decodePicture } from '../../src/images/decode.ts'
 import { encodePng } from '../../src/images/encode.ts'
 import { composeArtefact, type PictureLike, recordGolden } from '../../src/models/artefact.ts'
+import { fitFeatureSpace, measure } from '../../src/models/feature-space.ts'
+import { scalesOf, type UnknownParts } from '../../src/models/unknown.ts'
+import type { Fit } from '../../src/sdk/index.ts'
 
 export const COLOURS = ['red', 'green', 'blue']
 export const decode = (bytes: Uint8Array) => decodePicture(bytes, { formats: 'upload' })
@@ -14,10 +17,33 @@ export interface TinyOptions {
   temperature?: number
   /** Random filters instead of colours, for comparing numbers between runtimes. */
   random?: boolean
+  /** With a distance: `knownColours()`, for the colours. */
+  unknown?: UnknownParts
+  fit?: Fit
+}
+
+/** What is known are mostly red, mostly green and mostly blue pictures: white, black and yellow are far away. */
+export async function knownColours(threshold = 4): Promise<UnknownParts> {
+  const next = randomNumbers(11)
+  const n = 90
+  const features = Float32Array.from({ length: n * 3 }, (_, at) => (at % 3 === Math.floor(at / 3) % 3 ? 0.2 + 0.3 * next() : 0.05 * next()))
+  const rows = Array.from({ length: n }, (_, i) => i)
+  const space = (await fitFeatureSpace({ features, width: 3, rows }, { labels: rows.map(i => i % 3), threads: 1, seed: 0 }))!
+  const measures = { ...(await measure(space, { features, width: 3, rows }, 1)), entropy: rows.map(i => 0.01 * (i % 7)) }
+  const ladder = Array.from({ length: 101 }, (_, i) => (threshold * i) / 95)
+  return { space, scales: scalesOf(measures), metadata: { threshold, falseAlarmRate: 0.05, ladder } }
 }
 
 /** Without golden predictions. */
-export function tinyArtefact({ imageSize = 32, threshold = 0.5, temperature = 1, random = false, labels = COLOURS }: TinyOptions = {}) {
+export function tinyArtefact({
+  imageSize = 32,
+  threshold = 0.5,
+  temperature = 1,
+  random = false,
+  labels = COLOURS,
+  unknown,
+  fit,
+}: TinyOptions = {}) {
   const features = random ? 24 : 3
   const next = randomNumbers(7)
   const fill = (length: number, scale: number) => Float32Array.from({ length }, () => (next() - 0.5) * scale)
@@ -43,6 +69,7 @@ export function tinyArtefact({ imageSize = 32, threshold = 0.5, temperature = 1,
       },
     },
     weights,
+    ...(unknown && { unknown }),
     head: {
       weight: random ? fill(labels.length * features, 4) : Float32Array.of(8, 0, 0, 0, 8, 0, 0, 0, 8),
       bias: random ? fill(labels.length, 1) : new Float32Array(3),
@@ -53,6 +80,7 @@ export function tinyArtefact({ imageSize = 32, threshold = 0.5, temperature = 1,
       threshold,
       backbone: 'tiny',
       imageSize,
+      ...(fit && { fit }),
       lineage: { run: null, dataset: null, parent: null, plinth: '0.0.0', commit: null, created: '2026-11-25T00:00:00.000Z' },
       licence: 'CC0-1.0',
     },
