@@ -70,7 +70,7 @@ export function openLookers(pictures: number, threads: number = availableParalle
       const worker = [...busy].reduce((least, each) => (each[1] < least[1] ? each : least))[0]
       busy.set(worker, busy.get(worker)! + 1)
       waiting.set(++number, { done, failed, worker })
-      const own = Uint8Array.from(bytes) // the file itself is still to be copied
+      const own = new Uint8Array(bytes) // the file itself is still to be copied
       worker.postMessage({ number, bytes: own, content } satisfies Look, [own.buffer])
     })
 

@@ -478,3 +478,18 @@ test('what is left out is told with its reason, the unexpected first, and no nam
     '  cat/notes.txt: not a picture',
   ])
 })
+
+test('a row says when and with what its picture was taken, and what its file is', async t => {
+  const photo = await fromRgb(scene(8, 8), 8, 8)
+    .jpeg()
+    .withExif({ IFD0: { Make: 'Fuji', Model: 'X100' }, IFD2: { DateTimeOriginal: '2026:05:01 12:30:59', SubSecTimeOriginal: '5' } })
+    .toBuffer()
+  const folder = await write(temporary(t), { ...animals, 'cat/photo.png': photo })
+  const { rows } = Manifest.parse(await importPictures(folder, { blobs: null }))
+  const { format, bytes, captured, camera } = rows.find(row => row.path === 'cat/photo.png')!
+  assert.deepEqual(
+    { format, bytes, captured, camera },
+    { format: 'jpeg', bytes: photo.length, captured: '2026-05-01T12:30:59.500', camera: 'Fuji X100' },
+  )
+  assert.deepEqual([rows[0]!.captured, rows[0]!.camera], [undefined, undefined])
+})
