@@ -492,6 +492,38 @@ export type FilePrediction = z.infer<typeof FilePrediction>
 export const PredictAnswer = Prediction.extend({ model: z.string(), milliseconds: z.number() })
 export type PredictAnswer = z.infer<typeof PredictAnswer>
 
+/** Why an answer is what it is. */
+export const Explanation = z.strictObject({
+  /** Null in models without a distance. */
+  distance: z
+    .strictObject({
+      value: z.number(),
+      /** Beyond it the answer is `unknown`; of pictures of known classes the share `falseAlarmRate` is. */
+      threshold: z.number(),
+      falseAlarmRate: z.number(),
+      /** Share of known pictures that are nearer. */
+      fartherThan: z.number(),
+      sentence: z.string(),
+    })
+    .nullable(),
+  /**
+   * For the most probable labels, what each place of the square that the network sees (rows × columns, row by row) says for the label rather
+   * than the others. The places add up to `score`, the label's score above the mean of all. Null in models without a map.
+   */
+  why: z
+    .strictObject({
+      fit: Fit,
+      rows: z.int(),
+      columns: z.int(),
+      labels: z.array(z.strictObject({ label: z.string(), score: z.number(), places: z.array(z.number()) })),
+    })
+    .nullable(),
+})
+export type Explanation = z.infer<typeof Explanation>
+/** The answer of POST /explain: that of /predict, and why. */
+export const ExplainAnswer = PredictAnswer.extend(Explanation.shape)
+export type ExplainAnswer = z.infer<typeof ExplainAnswer>
+
 /** Last line of `plinth train --json` and `plinth quickstart --json`. */
 export const TrainResult = z.strictObject({
   run: z.string(),

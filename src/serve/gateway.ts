@@ -10,7 +10,7 @@ import { json, listen, refuse, refuseConnection, send, urlHost } from '../api/ht
 import { loadPage } from '../api/page.ts'
 import { version } from '../config.ts'
 import { Failure } from '../failure.ts'
-import type { PredictAnswer } from '../sdk/index.ts'
+import type { ExplainAnswer, PredictAnswer } from '../sdk/index.ts'
 import { createMetrics, type ServerStats } from './metrics.ts'
 import { type ModelHost, type ModelHostOptions, startModelHost } from './model-host.ts'
 import { type Held, pictureIn, readBody } from './requests.ts'
@@ -135,7 +135,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       GET: (_, response) => send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', metrics.text(model, modelHost.state())),
     },
     '/predict': { POST: predict },
+    '/explain': { POST: explain },
     '/examples/*': { GET: showExample, POST: predictExample },
+    '/examples/*/explain': { POST: explainExample },
   }
 
   server.off('request', starting)
@@ -145,8 +147,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url?.split('?', 1)[0] ?? ''
-    const example = /^\/examples\/(\d{1,4})$/.exec(path)
-    const pattern = example ? '/examples/*' : path
+    const example = /^\/examples\/(\d{1,4})(\/explain)?$/.exec(path)
+    const pattern = example ? `/examples/*${example[2] ?? ''}` : path
     const route = Object.hasOwn(routes, pattern) ? routes[pattern] : undefined
     underWay++
     response.once('close', () => {
@@ -178,13 +180,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     json(response, ready && !closing ? 200 : 503, { ready: ready && !closing, model })
   }
   function describe() {
-    const { labels, threshold, backbone, imageSize, created, golden } = modelHost.model
+    const { labels, threshold, unknown, backbone, imageSize, created, golden } = modelHost.model
     const shown = examples.map(({ title, label, predicted, probability }) => ({ title, label, predicted, probability }))
     return {
       model,
       plinth: version,
       labels,
       threshold,
+      unknown,
       backbone,
       imageSize,
       created,
@@ -195,21 +198,31 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
 
   async function predict(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    await answer(await pictureOf(request, response), response)
+  }
+  async function explain(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    await answerWithWhy(await pictureOf(request, response), response)
+  }
+  async function pictureOf(request: IncomingMessage, response: ServerResponse): Promise<Uint8Array> {
     const body = await readBody(request, response, limits, held)
-    await answer(await pictureIn(body, request.headers['content-type']), response)
+    return pictureIn(body, request.headers['content-type'])
   }
   async function answer(picture: Uint8Array, response: ServerResponse, formats: 'upload' | 'local' = 'upload'): Promise<void> {
+    const { answered, milliseconds } = await asked(response, signal => modelHost.predict(picture, { signal, formats }))
+    json(response, 200, { ...answered.prediction, model, milliseconds } satisfies PredictAnswer)
+  }
+  async function answerWithWhy(picture: Uint8Array, response: ServerResponse, formats: 'upload' | 'local' = 'upload'): Promise<void> {
+    const { answered, milliseconds } = await asked(response, signal => modelHost.explain(picture, { signal, formats }))
+    json(response, 200, { ...answered.prediction, model, milliseconds, ...answered.explanation } satisfies ExplainAnswer)
+  }
+  async function asked<T extends { batch: number }>(response: ServerResponse, ask: (signal: AbortSignal) => Promise<T>) {
     const started = performance.now()
     const gone = new AbortController()
     response.once('close', () => gone.abort())
-    const { prediction, batch } = await modelHost.predict(picture, { signal: gone.signal, formats })
+    const answered = await ask(gone.signal)
     const milliseconds = performance.now() - started
-    metrics.predicted(milliseconds, batch)
-    json(response, 200, {
-      ...prediction,
-      model,
-      milliseconds: Math.max(0.01, Math.round(milliseconds * 100) / 100),
-    } satisfies PredictAnswer)
+    metrics.predicted(milliseconds, answered.batch)
+    return { answered, milliseconds: Math.max(0.01, Math.round(milliseconds * 100) / 100) }
   }
 
   /** The worst mistakes are shown from a copy made small; predicted is the original, as in the report. */
@@ -222,6 +235,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
   async function predictExample(_: IncomingMessage, response: ServerResponse, index: number): Promise<void> {
     await answer(await readFile(exampleAt(index).path), response, 'local')
+  }
+  async function explainExample(_: IncomingMessage, response: ServerResponse, index: number): Promise<void> {
+    await answerWithWhy(await readFile(exampleAt(index).path), response, 'local')
   }
   function exampleAt(index: number): Example {
     const example = examples[index]

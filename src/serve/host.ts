@@ -9,6 +9,7 @@ import { Failure, type SentFailure } from '../failure.ts'
 import { decodePicture } from '../images/decode.ts'
 import { thumbnail } from '../images/encode.ts'
 import { type Classifier, openArtefact, prediction } from '../models/artefact.ts'
+import { explanation } from '../models/explanation.ts'
 import type { FromHost, OpenedModel, ToHost } from './messages.ts'
 
 /** More pixels are refused before decoding: 64 megapixels are 192 MB of RGB, and two pictures are decoded at once. */
@@ -19,14 +20,14 @@ const MAX_BATCH = 8
 /** Most that a probability may differ from the golden one: processors round differently, and by far less than this. */
 const GOLDEN_TOLERANCE = 1e-3
 
-interface Prepared {
-  id: number
+type Asked = Extract<ToHost, { kind: 'predict' | 'explain' }>
+interface Prepared extends Pick<Asked, 'kind' | 'id'> {
   picture: Uint8Array
 }
 
 function start(): void {
   let classifier: Classifier | undefined
-  const undecoded: Extract<ToHost, { kind: 'predict' }>[] = []
+  const undecoded: Asked[] = []
   const prepared: Prepared[] = []
   let decoding = 0
   let answering = false
@@ -64,9 +65,9 @@ function start(): void {
       })
     }
   }
-  async function prepare({ id, picture, formats }: Extract<ToHost, { kind: 'predict' }>): Promise<void> {
+  async function prepare({ kind, id, picture, formats }: Asked): Promise<void> {
     try {
-      prepared.push({ id, picture: await classifier!.prepare(await decode(picture, formats)) })
+      prepared.push({ kind, id, picture: await classifier!.prepare(await decode(picture, formats)) })
       void answer()
     } catch (error) {
       send({ kind: 'failed', id, failure: sendable(error) })
@@ -76,7 +77,11 @@ function start(): void {
   async function answer(): Promise<void> {
     if (answering) return
     answering = true
-    while (prepared.length) await classify(prepared.splice(0, MAX_BATCH))
+    while (prepared.length) {
+      const explained = prepared.findIndex(({ kind }) => kind === 'explain')
+      if (explained === 0) await explain(prepared.shift()!)
+      else await classify(prepared.splice(0, explained < 0 ? MAX_BATCH : Math.min(MAX_BATCH, explained)))
+    }
     answering = false
   }
   async function classify(batch: readonly Prepared[]): Promise<void> {
@@ -91,6 +96,18 @@ function start(): void {
       else for (const one of batch) await classify([one]) // one bad picture must not fail the others
     }
   }
+
+  /** Alone: the map is another network to the runtime, opened when it is first asked for. */
+  async function explain({ id, picture }: Prepared): Promise<void> {
+    try {
+      const explained = await classifier!.explainPrepared(picture)
+      const { metadata } = classifier!
+      const answer = prediction(metadata, explained.probabilities, explained.distance)
+      send({ kind: 'answer', id, prediction: answer, batch: 1, explanation: explanation(metadata, explained) })
+    } catch (error) {
+      send({ kind: 'failed', id, failure: sendable(error) })
+    }
+  }
 }
 
 const decode = (bytes: Uint8Array, formats: 'upload' | 'local' = 'upload') => decodePicture(bytes, { formats, maxPixels: MAX_PIXELS })
@@ -101,8 +118,9 @@ async function proven(classifier: Classifier, model: string): Promise<OpenedMode
   if (golden.pictures === 0) throw new Failure('golden_missing', { model })
   if (!(golden.largestDifference <= GOLDEN_TOLERANCE))
     throw new Failure('golden_mismatch', { model, difference: golden.largestDifference.toPrecision(3), allowed: GOLDEN_TOLERANCE })
-  const { labels, threshold, backbone, imageSize, lineage } = classifier.metadata
-  return { labels, threshold, backbone, imageSize, created: lineage.created, golden }
+  const { labels, threshold, unknown = null, backbone, imageSize, lineage } = classifier.metadata
+  const limit = unknown && { threshold: unknown.threshold, falseAlarmRate: unknown.falseAlarmRate }
+  return { labels, threshold, unknown: limit, backbone, imageSize, created: lineage.created, golden }
 }
 
 async function shrink({ id, picture, side }: Extract<ToHost, { kind: 'thumbnail' }>): Promise<void> {

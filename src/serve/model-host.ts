@@ -7,7 +7,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { availableParallelism, totalmem } from 'node:os'
 import { Failure } from '../failure.ts'
-import type { Prediction } from '../sdk/index.ts'
+import type { Explanation, Prediction } from '../sdk/index.ts'
 import type { FromHost, OpenedModel, ToHost } from './messages.ts'
 
 export interface ModelHostOptions {
@@ -28,12 +28,14 @@ export interface ModelHostOptions {
   /** A line for the operator: crashes and restarts. */
   onNotice?(text: string): void
 }
+interface AskOptions {
+  signal?: AbortSignal
+  formats?: 'upload' | 'local'
+}
 export interface ModelHost {
   readonly model: OpenedModel
-  predict(
-    picture: Uint8Array,
-    options?: { signal?: AbortSignal; formats?: 'upload' | 'local' },
-  ): Promise<{ prediction: Prediction; batch: number }>
+  predict(picture: Uint8Array, options?: AskOptions): Promise<{ prediction: Prediction; batch: number }>
+  explain(picture: Uint8Array, options?: AskOptions): Promise<{ prediction: Prediction; batch: number; explanation: Explanation }>
   thumbnail(picture: Uint8Array, side: number): Promise<Uint8Array>
   state(): { ready: boolean; waiting: number; running: number; restarts: number; pid: number | undefined }
   close(): Promise<void>
@@ -201,12 +203,17 @@ export async function startModelHost(options: ModelHostOptions): Promise<ModelHo
     },
     async predict(picture, { signal, formats = 'upload' } = {}) {
       const answer = await submit(id => ({ kind: 'predict', id, picture, formats }), signal)
-      if (answer.kind !== 'answer') throw new Failure('internal', { problem: 'the model host mixed up its answers' })
+      if (answer.kind !== 'answer') throw mixedUp()
       return answer
+    },
+    async explain(picture, { signal, formats = 'upload' } = {}) {
+      const answer = await submit(id => ({ kind: 'explain', id, picture, formats }), signal)
+      if (answer.kind !== 'answer' || !answer.explanation) throw mixedUp()
+      return { ...answer, explanation: answer.explanation }
     },
     async thumbnail(picture, side) {
       const answer = await submit(id => ({ kind: 'thumbnail', id, picture, side }))
-      if (answer.kind !== 'picture') throw new Failure('internal', { problem: 'the model host mixed up its answers' })
+      if (answer.kind !== 'picture') throw mixedUp()
       return answer.bytes
     },
     state: () => ({ ready, waiting: waiting.length, running: running.size, restarts, pid: opened.child.pid }),
@@ -274,6 +281,7 @@ function environment(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => needed.test(name)))
 }
 
+const mixedUp = () => new Failure('internal', { problem: 'the model host mixed up its answers' })
 const notStarted = (model: string, problem: string) => new Failure('model_not_started', { model, problem })
 
 /** Ends the process when it holds more than `limit` bytes. What comes back says so, or nothing as long as it has not happened. */

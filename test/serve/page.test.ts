@@ -5,7 +5,7 @@ import { encodePng } from '../../src/images/encode.ts'
 import type { RunningServer } from '../../src/serve/gateway.ts'
 import { plain } from '../models/tiny-model.ts'
 import { chromium } from '../peers.ts'
-import { blueJpeg, bluePng, file, serve } from './serving.ts'
+import { blueJpeg, bluePng, file, halfRed, knowing, serve } from './serving.ts'
 
 const executablePath = chromium()
 const options = { skip: executablePath ? false : 'no Chromium', timeout: 60_000 }
@@ -103,6 +103,48 @@ test('an unsure answer is called that, with the closest label beside it', option
   await page.setInputFiles('#file', file('grey.png', await encodePng(plain(30, 30, [128, 128, 128]))))
   await shown(page, 'Not sure')
   assert.match((await page.textContent('#verdict'))!, /Closest is (red|green|blue) with 33\.3 %/)
+  await page.close()
+})
+
+test('a picture of something else is called none of these, with the nearest label beside it', options, async () => {
+  const { page } = await open(await serve({ model: knowing }))
+  await page.setInputFiles('#file', file('yellow.png', await encodePng(plain(30, 30, [250, 250, 10]))))
+  await shown(page, 'None of these')
+  const said = (await page.textContent('#verdict'))!
+  assert.match(said, /does not look like anything the model has learned: it is farther away than 95 % of the pictures it knows/)
+  assert.match(said, /Nearest is (red|green|blue)/)
+  await page.close()
+})
+
+test('why is shown over the picture when asked for, for each label, and goes with the next picture', options, async () => {
+  const { page, complaints } = await open(await serve({ model: knowing }))
+  await page.setInputFiles('#file', file('half-red.png', await encodePng(halfRed)))
+  await page.locator('#show-why').waitFor()
+  assert.equal(await page.locator('#heat').isVisible(), false)
+  await page.click('#show-why')
+  await page.locator('#why-labels button').first().waitFor()
+  assert.match((await page.textContent('#why-note'))!, /of the pictures it knows/)
+  assert.match((await page.textContent('#why-exact'))!, /“red” rather than the others. Exact for the score: the parts add up to \+\d/)
+  /** Red minus blue, times how much it covers, on the left and on the right of the map. */
+  const heat = () =>
+    page.evaluate(() => {
+      const canvas = document.querySelector('#heat') as HTMLCanvasElement
+      const at = (x: number) => {
+        const [r, , b, a] = canvas.getContext('2d')!.getImageData(canvas.width * x, canvas.height / 2, 1, 1).data
+        return ((r! - b!) * a!) / 255
+      }
+      return [at(0.2), at(0.8)] as const
+    })
+  const [left, right] = await heat()
+  assert.ok(left > 60 && Math.abs(right) < 20, `${left}, ${right}`)
+  await page.locator('#why-labels button', { hasText: 'green' }).click()
+  const against = await heat()
+  assert.ok(against[0] < -20, `${against}`)
+  await page.setInputFiles('#file', jpeg)
+  await shown(page, 'blue')
+  assert.equal(await page.locator('#heat').isVisible(), false)
+  assert.equal(await page.textContent('#show-why'), 'Show why')
+  assert.deepEqual(complaints, [], 'the content policy allows what the page does')
   await page.close()
 })
 
