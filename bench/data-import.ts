@@ -15,6 +15,9 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { openFacts } from '../src/data/facts.ts'
 import { importPictures } from '../src/data/import.ts'
+import { appearance } from '../src/images/appearance.ts'
+import { decodePicture, pixelDigest } from '../src/images/decode.ts'
+import { fingerprint } from '../src/images/fingerprint.ts'
 import { openBlobs } from '../src/storage/blobs.ts'
 
 const pictures = Number(process.argv[2] ?? 1000)
@@ -67,6 +70,18 @@ async function measure(work: () => Promise<void>): Promise<{ rate: number; cpu: 
   return { rate: (1000 * pictures) / (performance.now() - started), cpu: (user + system) / 1000 / pictures }
 }
 
+/** The least of three rounds. */
+async function cpuOf(stage: (index: number) => unknown): Promise<number> {
+  const each: number[] = []
+  for (let round = 0; round < 4; round++) {
+    const before = process.cpuUsage()
+    for (let index = 0; index < 100; index++) await stage(index)
+    const { user, system } = process.cpuUsage(before)
+    each.push((user + system) / 1000 / 100)
+  }
+  return Math.min(...each.slice(1)) // the first is still being compiled
+}
+
 try {
   const different = Math.min(pictures, 200)
   const paths: string[] = []
@@ -106,6 +121,16 @@ try {
   for (const [name, { rate, cpu }] of best) {
     console.log(`| ${name} | ${Math.round(rate)} | ${(rate / base.rate).toFixed(2)} | ${cpu.toFixed(2)} | ${(base.cpu / cpu).toFixed(2)} |`)
   }
+  console.log('\nin one thread, CPU ms a picture:')
+  const some = await Promise.all(paths.slice(0, 50).map(path => readFile(path)))
+  const decoded = await Promise.all(some.slice(0, 20).map(bytes => decodePicture(bytes, { formats: 'local' })))
+  const stages: Record<string, (index: number) => unknown> = {
+    'decoded here': index => decodePicture(some[index % 50]!, { formats: 'local' }),
+    'digest of the pixels': index => pixelDigest(decoded[index % 20]!),
+    fingerprint: index => fingerprint(decoded[index % 20]!),
+    'how it looks': index => appearance(decoded[index % 20]!),
+  }
+  for (const [name, stage] of Object.entries(stages)) console.log(`| ${name} | ${(await cpuOf(stage)).toFixed(2)} |`)
   console.log(`\nmost memory: ${Math.round(process.resourceUsage().maxRSS / 1024)} MB`)
 } finally {
   rmSync(folder, { recursive: true })
