@@ -6,12 +6,11 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Facts } from '../../data/facts.ts'
-import { openFeatureNetwork, type PreparedPictures, preparePictures } from '../../data/features.ts'
+import { type PreparedPictures, preparePictures } from '../../data/features.ts'
 import { splitDataset } from '../../data/split.ts'
 import type { Weights } from '../../engine/index.ts'
 import { percent, score } from '../../evaluate/index.ts'
 import { falseAlarms } from '../../evaluate/unknown.ts'
-import { points } from '../../evaluate/verdicts.ts'
 import { decodePicture } from '../../images/decode.ts'
 import type { Answer, Classifier } from '../../models/artefact.ts'
 import { type Backbone, backbone as backboneById } from '../../models/catalogue.ts'
@@ -30,15 +29,13 @@ import type {
 import { writeFileAtomic } from '../../storage/disk.ts'
 import { lookBack } from '../afterwards.ts'
 import { makeArtefact, weightsOf } from '../artefact.ts'
-import { chooseAugmentation } from '../choices/augmentation.ts'
-import { chooseClassWeights } from '../choices/class-weights.ts'
-import { type Choice, rowsOf } from '../choices/evidence.ts'
-import { chooseFit } from '../choices/fit.ts'
+import { rowsOf } from '../choices/evidence.ts'
 import { type Belonging, findBelonging } from '../copies.ts'
+import { decideAlterations, decideClassWeights, decideFit, headOrFineTune } from '../decide.ts'
 import { type Decisions, openDecisions } from '../decisions.ts'
 import { type FineTuned, type FineTuneSettings, fineTune, interrupted } from '../finetune.ts'
 import { featuresRate } from '../forecast.ts'
-import { fitHead, type Head, withoutShares } from '../head.ts'
+import { fitHead, type Head } from '../head.ts'
 import type { Plan } from '../plan.ts'
 import { writeReport } from '../report.ts'
 
@@ -125,7 +122,7 @@ export interface Context {
 }
 
 /** What is known from the beginning, for every part. */
-interface Work extends Context {
+export interface Work extends Context {
   base: Backbone
   /** Of the backbone, before it learns. */
   weights: Weights
@@ -153,6 +150,8 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
   const { run, settings, manifest, say, dataset } = context
   const began = performance.now()
   const base = backboneById(settings.backbone)
+  const number = new Map(manifest.classes.map((label, k) => [label, k]))
+  const labels = Int32Array.from(manifest.rows, row => number.get(row.labels[0]!)!)
   const work: Work = {
     ...context,
     base,
@@ -160,7 +159,7 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
       ? await weightsOf(context.from, base)
       : await base.loadWeights(settings.weights ? { file: settings.weights } : {}),
     classes: manifest.classes,
-    labelOf: row => manifest.classes.indexOf(manifest.rows[row]!.labels[0]!),
+    labelOf: row => labels[row]!,
     decisions: await openDecisions(run.directory),
     elapsed: () => context.secondsBefore + (performance.now() - began) / 1000,
   }
@@ -176,12 +175,13 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
     ...(context.earlier !== undefined && { earlier: context.earlier }),
   })
   await writeFileAtomic(join(run.directory, 'split.json'), JSON.stringify(split))
-  const { fit, choice: fitChoice } = await askForFit(work, pictures, split, groups)
+  const { fit, choices: fitChoices } = await decideFit(work, pictures, split, groups)
   if (fit !== 'crop') pictures = await prepare(work, fit, open)
 
   say({ kind: 'stage', title: 'Fitting a head on the untouched network' })
-  const { head, logShares, augmentation, choices } = await stageA(work, pictures, split, groups)
-  const tuned = settings.epochs === 0 ? null : await fineTuneNetwork(work, head, logShares, augmentation, pictures, split)
+  const { head, logShares, choices } = await stageA(work, pictures, split, groups)
+  const safe = settings.epochs === 0 ? null : await decideAlterations(work, fineTuneSettings.augmentation, pictures, split, groups)
+  const tuned = safe && (await fineTuneNetwork(work, head, logShares, safe.augmentation, pictures, split))
   const chosen = tuned && isBetter(tuned, head) ? 'finetune' : 'head'
 
   say({ kind: 'stage', title: 'Learning how sure it may be, and what it does not know' })
@@ -215,7 +215,7 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
   const { mislabels, ...besides } = await lookBack({
     ...work,
     pictures,
-    labels: Int32Array.from(manifest.rows.keys(), work.labelOf),
+    labels,
     groups,
     seed: settings.seed,
     threads: settings.threads,
@@ -239,7 +239,12 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
     test: { ...test, ...besides },
     ...(unknown && { unknown }),
     mislabels: { ...mislabels, listed: mislabels.listed.slice(0, mislabelsInResult) },
-    choices: [...fitChoice, ...choices, ...(tuned ? [headOrFineTune(tuned, head, chosen, logShares !== null)] : [])],
+    choices: [
+      ...fitChoices,
+      ...choices,
+      ...(safe?.choices ?? []),
+      ...(tuned ? [headOrFineTune(tuned, head, chosen, logShares !== null)] : []),
+    ],
     chosen,
     validation: { head: head.validationAccuracy, finetune: tuned?.validationAccuracy ?? null },
     device: context.device,
@@ -248,7 +253,18 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
     report: join(run.directory, 'report.html'),
   }
   const notes = [...split.notes, ...belonging.copies.notes, ...calibration.notes, ...artefact.notes]
-  await writeReport({ ...work, result, split, tuned, augmentation: tuned && augmentation, fit, pictures, calibration, classifier, notes })
+  await writeReport({
+    ...work,
+    result,
+    split,
+    tuned,
+    augmentation: safe?.augmentation ?? null,
+    fit,
+    pictures,
+    calibration,
+    classifier,
+    notes,
+  })
   await run.logMetrics(tuned?.steps ?? 0, {
     'test/accuracy': accuracy,
     'test/linear_probe': test.linearProbe!,
@@ -313,116 +329,23 @@ async function findTogether(work: Work, pictures: PreparedPictures): Promise<Bel
   return belonging
 }
 
-// ── choices ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── stage A and stage B ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Asked after the split, so that no test picture has a say. No choice where there was no question. */
-async function askForFit(
-  work: Work,
-  pictures: PreparedPictures,
-  split: Split,
-  groups: readonly number[][],
-): Promise<{ fit: Fit; choice: Choice[] }> {
-  const { base, weights, settings, manifest, labelOf, blob, say, signal, decisions } = work
-  const decided = await decisions.once('fit', async () => {
-    const network = await openFeatureNetwork({ backbone: base, weights, side: settings.imageSize, threads: settings.threads })
-    try {
-      return await chooseFit({
-        rows: manifest.rows,
-        among: [...split.train, ...split.validation],
-        labelOf,
-        classes: manifest.classes.length,
-        groups,
-        cropped: pictures.features,
-        network,
-        side: settings.imageSize,
-        blob,
-        seed: settings.seed,
-        threads: settings.threads,
-        signal,
-        onProgress: (done, total) => say({ kind: 'progress', label: 'crop or not', done, total, unit: 'pictures' }),
-      })
-    } finally {
-      await network.close()
-    }
-  })
-  if (!decided) return { fit: 'crop', choice: [] }
-  say({ kind: 'note', text: decided.choice.sentence })
-  return { fit: decided.fit, choice: [decided.choice] }
-}
-
-/** The head, whether classes weigh alike, and which alterations of training pictures are safe. */
+/** A head on the features, classes weighing as was decided. */
 async function stageA(work: Work, pictures: PreparedPictures, split: Split, groups: readonly number[][]) {
-  const { settings, classes, labelOf, base, weights, decisions, say, signal, run } = work
-  const { seed, threads } = settings
-  const plain = await fitHead(pictures, split, labelOf, classes.length, threads)
-  const weighed = await decisions.once('class weights', () =>
-    chooseClassWeights({
-      asked: settings.classWeights,
-      labels: classes,
-      train: split.train,
-      validation: split.validation,
-      head: plain,
-      labelOf,
-      groups,
-      features: pictures.features,
-      width: pictures.width,
-      seed,
-      threads,
-      signal,
-    }),
-  )
-  const logShares = weighed.logShares && Float64Array.from(weighed.logShares)
-  const validation = { features: rowsOf(pictures.features, pictures.width, split.validation), labels: split.validation.map(labelOf) }
-  const head = logShares ? withoutShares(plain, logShares, validation) : plain
+  const { settings, classes, labelOf, say, run, elapsed } = work
+  const plain = await fitHead(pictures, split, labelOf, classes.length, settings.threads)
+  const { head, logShares, choices } = await decideClassWeights(work, pictures, split, groups, plain)
   await run.logMetrics(0, { 'head/validation_accuracy': head.validationAccuracy })
   say({
     kind: 'note',
-    text: `First number after ${work.elapsed().toFixed(0)} s: ${percent(head.validationAccuracy)} on ${split.validation.length} validation pictures (the test pictures stay closed until the end).`,
+    text: `First number after ${elapsed().toFixed(0)} s: ${percent(head.validationAccuracy)} on ${split.validation.length} validation pictures (the test pictures stay closed until the end).`,
   })
-  if (weighed.choice) say({ kind: 'note', text: weighed.choice.sentence })
-
-  if (settings.epochs === 0)
-    return { head, logShares, augmentation: fineTuneSettings.augmentation, choices: weighed.choice ? [weighed.choice] : [] }
-  const safe = await decisions.once('augmentation', async () => {
-    const network = await openFeatureNetwork({ backbone: base, weights, side: settings.imageSize, threads })
-    try {
-      return await chooseAugmentation({
-        augmentation: fineTuneSettings.augmentation,
-        pictures,
-        network,
-        labels: classes,
-        labelOf,
-        among: [...split.train, ...split.validation],
-        groups,
-        seed,
-        threads,
-        signal,
-      })
-    } finally {
-      await network.close()
-    }
-  })
-  for (const choice of safe.choices) if (choice.chosen === 'off') say({ kind: 'note', text: choice.sentence })
-  return { head, logShares, augmentation: safe.augmentation, choices: [...(weighed.choice ? [weighed.choice] : []), ...safe.choices] }
+  return { head, logShares, choices }
 }
 
 /** On an equal score the simpler one stays. */
 const isBetter = (tuned: FineTuned, head: Head) => tuned.validationScore > head.validationScore + 1e-9
-
-function headOrFineTune(tuned: FineTuned, head: Head, chosen: 'head' | 'finetune', balanced: boolean): Choice {
-  const by = balanced ? 'balanced accuracy' : 'right'
-  const compared = `head on the untouched network ${percent(head.validationScore)}, fine-tuned ${percent(tuned.validationScore)} ${by} on validation (${points(tuned.validationScore - head.validationScore)})`
-  return {
-    what: 'head or fine-tune',
-    chosen,
-    sentence:
-      chosen === 'finetune'
-        ? `The fine-tuned network is the model: ${compared}.`
-        : `The head alone is the model, because fine-tuning did not help: ${compared}.`,
-  }
-}
-
-// ── stage B ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Everything learns, gently below, faster above. */
 async function fineTuneNetwork(
