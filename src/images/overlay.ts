@@ -14,7 +14,7 @@ export interface PlacesOfPicture {
 /** The colours of the test page's map (serve/page.html). */
 const warm = [226, 88, 24] as const
 const cold = [38, 96, 190] as const
-const strongest = 0.88
+const strongest = 0.72
 
 /**
  * The picture in grey with the map in colour, as WebP with its long side at most `side` pixels.
@@ -46,7 +46,7 @@ export async function activationOverlay(
       const [u, v] = [(x + 0.5 - left) / across, (y + 0.5 - top) / down]
       const inside = u >= 0 && u < 1 && v >= 0 && v < 1
       const value = inside ? between(places, rows, columns, u * columns - 0.5, v * rows - 0.5) / most : 0
-      const share = strongest * Math.min(1, Math.abs(value)) ** 0.8
+      const share = strongest * Math.min(1, Math.abs(value))
       const colour = value > 0 ? warm : cold
       for (let c = 0; c < 3; c++) data[at + c] = Math.round(grey * (1 - share) + colour[c]! * share)
     }

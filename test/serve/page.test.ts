@@ -123,7 +123,7 @@ test('why is shown over the picture when asked for, for each label, and goes wit
   assert.equal(await page.locator('#heat').isVisible(), false)
   await page.click('#show-why')
   await page.locator('#why-labels button').first().waitFor()
-  assert.match((await page.textContent('#why-note'))!, /of the pictures it knows/)
+  assert.match((await page.textContent('#verdict'))!, /farther away than (all|\d+ %) of the pictures it knows\. Nearest is red/)
   assert.match((await page.textContent('#why-exact'))!, /“red” rather than the others. Exact for the score: the parts add up to \+\d/)
   /** Red minus blue, times how much it covers, on the left and on the right of the map. */
   const heat = () =>
