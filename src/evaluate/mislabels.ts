@@ -50,6 +50,7 @@ export async function findMislabels(task: MislabelTask): Promise<Mislabels> {
   const present = new Set(labels)
   if (present.size < 2) throw new Failure('one_class_left', { label: classes[labels[0] ?? -1] ?? 'none' })
   const units = unitsOf(n, groups)
+  if (units.length < 2) return nothingToCompare(n)
   const suspicion = await suspicions({ ...task, classes: classes.length })
   const rows = [...labels.keys()].filter(row => suspicion.judged[row])
   const noise = estimate(suspicion, task, rows)
@@ -69,6 +70,12 @@ export async function findMislabels(task: MislabelTask): Promise<Mislabels> {
     listed,
     notes: notesOf(rows.length, n, units.length, noise, listed, certain.size),
   }
+}
+
+/** One picture in many copies: whoever learns from it has seen it. */
+function nothingToCompare(n: number): Mislabels {
+  const notes = [`The ${n} pictures are copies of one another: no label can be judged by other pictures. Add different pictures.`]
+  return { n: 0, estimate: { count: 0, low: 0, high: n }, exchanged: [], listed: [], notes }
 }
 
 type Listed = Mislabels['listed'][number]

@@ -3,6 +3,7 @@ import { groupedFolds } from '../data/folds.ts'
 import { Failure } from '../failure.ts'
 import { softmax, standardisation, standardised } from '../models/logistic-regression.ts'
 import { fitManyHeads } from '../models/many-heads.ts'
+import { fitRidgeHeads } from '../models/ridge-heads.ts'
 import { fitTemperature } from './calibration.ts'
 
 export interface OutOfFoldTask {
@@ -17,7 +18,9 @@ export interface OutOfFoldTask {
   repeats: number
   /** [n] how much each picture teaches; 1 for all by default. */
   trust?: Float64Array
-  /** Strength of the regularisation. */
+  /** `logistic` by default; `ridge` for more classes than those can be fitted for in time. */
+  heads?: 'logistic' | 'ridge'
+  /** Strength of the regularisation of logistic heads. */
   c?: number
   /** Most steps of the fit. */
   iterations?: number
@@ -53,17 +56,33 @@ export async function outOfFold(task: OutOfFoldTask): Promise<OutOfFoldRepeat[]>
   const empty = weights.findIndex(weight => weight.every(w => w === 0))
   if (empty >= 0) throw new Failure('bad_scores', { what: 'cross-validation', problem: 'all pictures are copies of one another' })
 
-  const heads = await fitManyHeads({ ...task, weights, c })
+  const heads = await (task.heads === 'ridge' ? fitRidgeHeads({ ...task, weights }) : fitManyHeads({ ...task, weights, c }))
   return Promise.all(
     deals.map(async (fold, repeat) => {
       const logits = await heads.logits(fold.map(own => repeat * folds + own))
       const learned = Array.from({ length: folds }, () => new Uint8Array(classes))
       for (let i = 0; i < n; i++) for (let held = 0; held < folds; held++) if (fold[i] !== held) learned[held]![labels[i]!] = 1
       return {
-        probabilities: softmax(logits, classes, fitTemperature(logits, labels, classes)),
+        probabilities: softmax(logits, classes, temperatureOf(logits, labels, classes)),
         known: Uint8Array.from(labels, (label, i) => learned[fold[i]!]![label]!),
       }
     }),
+  )
+}
+
+/** Numbers that are enough for one temperature. */
+const enoughForTemperature = 1e6
+
+/** Of every so many-th picture where classes are many. */
+function temperatureOf(logits: Float32Array, labels: Int32Array, classes: number): number {
+  const step = Math.ceil(logits.length / enoughForTemperature)
+  const rows = [...labels.keys()].filter(row => row % step === 0)
+  const some = new Float32Array(rows.length * classes)
+  for (const [at, row] of rows.entries()) some.set(logits.subarray(row * classes, (row + 1) * classes), at * classes)
+  return fitTemperature(
+    some,
+    rows.map(row => labels[row]!),
+    classes,
   )
 }
 

@@ -5,7 +5,7 @@
 import { unitOfRow } from '../data/folds.ts'
 import { softmax } from '../models/logistic-regression.ts'
 import { fitNoise } from './label-noise.ts'
-import { lengthsOf, likenessFeatures, unitVectors } from './likeness.ts'
+import { likenessFeatures, makeUnitVectors } from './likeness.ts'
 import { type Neighbours, nearestNeighbours } from './neighbours.ts'
 import { type OutOfFoldRepeat, outOfFold, scaled } from './out-of-fold.ts'
 
@@ -55,15 +55,14 @@ const otherWeight = 0.3
 export async function suspicions(task: SuspicionTask): Promise<Suspicion> {
   const { width, labels, classes, groups, threads, seed, signal } = task
   const n = labels.length
-  const standard = scaled(task.features, width, n)
-  const unit = unitVectors(standard, width)
-  const lengths = lengthsOf(standard, width)
+  const unit = scaled(task.features, width, n)
+  const lengths = makeUnitVectors(unit, width)
   const k = Math.min(neighbours.most, Math.max(neighbours.fewest, Math.round(n / classes / 4)))
   const near = await nearestNeighbours({ unit, width, group: unitOfRow(n, groups), k, threads, signal })
   const effort = affordable(n, classes)
   const likeness = await likenessFeatures({ unit, width, landmarks: effort.landmarks, seed, threads })
   const repeats = task.repeats ?? effort.repeats
-  const asked = { ...task, ...likeness, folds: task.folds ?? folds, iterations: effort.iterations }
+  const asked = { ...task, ...effort, ...likeness, folds: task.folds ?? folds }
   // wrong labels teach too: a first round says which are probably wrong, and in the second those teach the less
   const first = together(await outOfFold({ ...asked, repeats: 1, seed: seed + 1 }), labels, classes)
   const { wrong } = fitNoise(first.heads, labels, classes)
@@ -86,14 +85,14 @@ export async function suspicions(task: SuspicionTask): Promise<Suspicion> {
 }
 
 /**
- * What can be had in tens of seconds on two cores. A fit costs 4 · n · landmarks · classes · heads multiplications a step; with a thousand classes that would be
- * minutes, and fewer landmarks and repeats lose less than fewer steps.
+ * What can be had in tens of seconds on two cores. A logistic fit costs 4 · n · landmarks · classes · heads multiplications a step; with a thousand classes that
+ * would be minutes, so there the heads are found by least squares.
  */
-function affordable(n: number, classes: number): { landmarks: number; repeats: number; iterations: number } {
+function affordable(n: number, classes: number): { landmarks: number; repeats: number; iterations: number; heads: 'logistic' | 'ridge' } {
   const cost = n * classes
-  if (cost <= 4e5) return { landmarks: 1000, repeats: 3, iterations: 60 }
-  if (cost <= 1e6) return { landmarks: 600, repeats: 2, iterations: 50 }
-  return { landmarks: 300, repeats: 1, iterations: 25 }
+  if (cost <= 4e5) return { landmarks: 1000, repeats: 3, iterations: 60, heads: 'logistic' }
+  if (cost <= 1e6) return { landmarks: 600, repeats: 2, iterations: 50, heads: 'logistic' }
+  return { landmarks: 400, repeats: cost <= 1e7 ? 2 : 1, iterations: 0, heads: 'ridge' }
 }
 
 /** Mean log-probabilities of the repeats, and for whom anything can be said. */

@@ -43,8 +43,7 @@ const mostColumns = 4096
 
 /** Finite features and labels in range are taken for granted. Throws what `signal` was aborted with. */
 export async function fitManyHeads(task: ManyHeadsTask): Promise<ManyHeads> {
-  const { features, width, labels, classes, weights, threads } = task
-  const n = labels.length
+  const { width, classes, weights } = task
   const weight = new Float32Array(weights.length * classes * width)
   const bias = new Float32Array(weights.length * classes)
   const each = Math.max(1, Math.min(weights.length, Math.floor(mostColumns / classes)))
@@ -56,6 +55,16 @@ export async function fitManyHeads(task: ManyHeadsTask): Promise<ManyHeads> {
     }
     task.onProgress?.(Math.min(weights.length, from + each), weights.length)
   }
+  return answering(task, weight, bias)
+}
+
+/** Heads that are fitted: weight [heads · classes, width], bias [heads · classes]. */
+export function answering(
+  { features, width, classes, threads }: Pick<ManyHeadsTask, 'features' | 'width' | 'classes' | 'threads'>,
+  weight: Float32Array,
+  bias: Float32Array,
+): ManyHeads {
+  const n = features.length / width
   return {
     async logits(head) {
       const all = new Float32Array(n * classes)
