@@ -1,12 +1,14 @@
 /**
  * “None of these”: one number that says how far a picture is from everything the model knows, computed in the artefact's own graph.
  *
- *     near = relative (feature-space.ts) + entropy of the probabilities, each in units of its spread on known pictures
- *     far  = rest (feature-space.ts), in the same units
+ *     near = relative (feature-space.ts) + 1.5 · entropy of the probabilities, each in units of its spread on known pictures
+ *     far  = 3 · rest (feature-space.ts) − 4
  *     distance = log(1 + eⁿᵉᵃʳ + eᶠᵃʳ)
  *
- * Both parts are 0 for the middle one of known pictures and 1 for one that is farther than nine tenths of them, so the larger decides and two
- * halves add up. The entropy is there because a class the network has never seen often looks half like one class and half like another.
+ * `near` and `rest` are scaled to 0 for the middle one of known pictures and 1 for one that is farther than nine tenths of them; the larger of
+ * near and far decides. The entropy is there because a class the network has never seen often looks half like one class and half like another.
+ * `far` speaks up only beyond nearly all known pictures, and then loudly: what is like the known ones in its look is ranked by `near`, and
+ * what comes from another world is far whatever `near` says. The three numbers were chosen on the two samples (docs/unknown.md).
  */
 import {
   add,
@@ -56,20 +58,25 @@ export interface UnknownParts {
 /** Beyond it pictures are equally far away: e⁶⁰ still fits a float. */
 const farthest = 60
 
+const entropyWeight = 1.5
+const farSlope = 3
+const farStart = 4
+
 /** Scales from pictures of known classes that nothing was fitted on. */
 export function scalesOf({ relative, rest, entropy }: Measures): Scales {
   const a = spreadAround(relative)
   const b = spreadAround(entropy)
-  const both = Array.from(relative, (value, i) => (value - a.mean) * a.inverse + (entropy[i]! - b.mean) * b.inverse)
+  const unsure = entropyWeight * b.inverse
+  const both = Array.from(relative, (value, i) => (value - a.mean) * a.inverse + (entropy[i]! - b.mean) * unsure)
   const n = inTenths(both)
   const f = inTenths(rest)
   return {
     near: {
       relative: a.inverse * n.inverse,
-      entropy: b.inverse * n.inverse,
-      offset: (-a.mean * a.inverse - b.mean * b.inverse - n.middle) * n.inverse,
+      entropy: unsure * n.inverse,
+      offset: (-a.mean * a.inverse - b.mean * unsure - n.middle) * n.inverse,
     },
-    far: { rest: f.inverse, offset: -f.middle * f.inverse },
+    far: { rest: farSlope * f.inverse, offset: -farSlope * f.middle * f.inverse - farStart },
   }
 }
 
