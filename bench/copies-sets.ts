@@ -10,8 +10,8 @@ import { extractSample } from '../src/data/samples.ts'
 
 export interface MadeSet {
   folder: string
-  /** File name → which source it is, and how it was edited ('source' where it was not). */
-  files: { name: string; source: number; edit: string }[]
+  /** Which source each file is, which picture that is, and how it was edited ('source' where it was not). */
+  files: { name: string; source: number; picture: string; edit: string }[]
 }
 
 type Pixels = { width: number; height: number; data: Buffer }
@@ -70,7 +70,15 @@ function rimIsDark({ width, height, data }: Pixels): boolean {
 async function caption(picture: Pixels): Promise<Sharp> {
   const { width, height } = picture
   const size = Math.max(8, Math.round(height / 12))
-  const text = await sharp({ text: { text: '<span foreground="#d02020" background="#ffffff80">2026 sample</span>', font: 'sans', rgba: true, height: size, width: Math.round(width * 0.6) } })
+  const text = await sharp({
+    text: {
+      text: '<span foreground="#d02020" background="#ffffff80">2026 sample</span>',
+      font: 'sans',
+      rgba: true,
+      height: size,
+      width: Math.round(width * 0.6),
+    },
+  })
     .png()
     .toBuffer()
   return open(picture).composite([{ input: text, left: Math.round(width * 0.05), top: Math.round(height * 0.95) - size - 2 }])
@@ -78,11 +86,20 @@ async function caption(picture: Pixels): Promise<Sharp> {
 
 // ── where pictures come from ────────────────────────────────────────────────────────────────────────────────────────────────
 
-type Source = () => Promise<Pixels>
-const read = (path: string) => async () => {
-  const { data, info } = await sharp(path).flatten({ background: white }).toColourspace('srgb').removeAlpha().raw().toBuffer({ resolveWithObject: true })
-  return { data, width: info.width, height: info.height }
-}
+/** `picture`: sources of the same name are the same picture already. */
+type Source = { picture: string; read(): Promise<Pixels> }
+const file = (path: string, picture = path): Source => ({
+  picture,
+  async read() {
+    const { data, info } = await sharp(path)
+      .flatten({ background: white })
+      .toColourspace('srgb')
+      .removeAlpha()
+      .raw()
+      .toBuffer({ resolveWithObject: true })
+    return { data, width: info.width, height: info.height }
+  },
+})
 
 export const sets: Record<string, { what: string; sources(scratch: string): Promise<Source[] | string> }> = {
   art: {
@@ -90,7 +107,9 @@ export const sets: Record<string, { what: string; sources(scratch: string): Prom
     async sources(scratch) {
       const folder = join(scratch, 'emoji')
       await extractSample('emoji', folder)
-      return globSync('*/*.png', { cwd: folder }).sort().map(path => read(join(folder, path)))
+      return globSync('*/*.png', { cwd: folder })
+        .sort()
+        .map(path => file(join(folder, path)))
     },
   },
   alpha: {
@@ -99,17 +118,22 @@ export const sets: Record<string, { what: string; sources(scratch: string): Prom
       const folder = '/usr/share/tuxpaint/stamps'
       if (!existsSync(folder)) return 'apt-get install tuxpaint-stamps-default'
       const paths = globSync('**/*.png', { cwd: folder }).filter(path => !path.startsWith('symbols/')) // an N turned is a Z
-      return paths.sort().map(path => read(join(folder, path)))
+      return paths.sort().map(path => file(join(folder, path), path.replace('_mirror', '')))
     },
   },
   photographs: {
     what: 'parts of photographs, 480 × 360, those with something in them (Debian: lomiri-wallpapers-16.04 and -20.04, mate-backgrounds, plasma-workspace-wallpapers)',
     async sources() {
-      const folders = ['/usr/share/backgrounds/*.jpg', '/usr/share/backgrounds/mate/nature/*.jpg', '/usr/share/wallpapers/*/contents/images/2560x1600.jpg']
+      const folders = [
+        '/usr/share/backgrounds/*.jpg',
+        '/usr/share/backgrounds/mate/nature/*.jpg',
+        '/usr/share/wallpapers/*/contents/images/2560x1600.jpg',
+      ]
       const paths = folders.flatMap(pattern => globSync(pattern).sort())
-      if (paths.length < 30) return 'apt-get install lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds plasma-workspace-wallpapers'
+      if (paths.length < 30)
+        return 'apt-get install lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds plasma-workspace-wallpapers'
       const parts = (await Promise.all(paths.map(partsOf))).flat()
-      const detailed = await Promise.all(parts.map(async part => ((await detail(await part())) > 4 ? [part] : [])))
+      const detailed = await Promise.all(parts.map(async part => ((await detail(await part.read())) > 4 ? [part] : [])))
       return detailed.flat()
     },
   },
@@ -120,17 +144,20 @@ async function partsOf(path: string): Promise<Source[]> {
   const { width, height } = await sharp(path).metadata()
   const scale = Math.min(1, 2000 / width)
   const [columns, rows] = [Math.floor((width * scale) / 480), Math.floor((height * scale) / 360)]
-  return Array.from({ length: columns * rows }, (_, index) => async () => {
-    const [x, y] = [index % columns, Math.floor(index / columns)]
-    const { data, info } = await sharp(path)
-      .resize(Math.round(width * scale))
-      .extract({ left: x * 480, top: y * 360, width: 480, height: 360 })
-      .toColourspace('srgb')
-      .removeAlpha()
-      .raw()
-      .toBuffer({ resolveWithObject: true })
-    return { data, width: info.width, height: info.height }
-  })
+  return Array.from({ length: columns * rows }, (_, index) => ({
+    picture: `${path} ${index}`,
+    async read() {
+      const [x, y] = [index % columns, Math.floor(index / columns)]
+      const { data, info } = await sharp(path)
+        .resize(Math.round(width * scale))
+        .extract({ left: x * 480, top: y * 360, width: 480, height: 360 })
+        .toColourspace('srgb')
+        .removeAlpha()
+        .raw()
+        .toBuffer({ resolveWithObject: true })
+      return { data, width: info.width, height: info.height }
+    },
+  }))
 }
 
 /** Mean step between neighbours at 64 × 64, in 1/255: sky and blur have hardly any. */
@@ -144,7 +171,12 @@ async function detail(picture: Pixels): Promise<number> {
 // ── making ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The same set for the same name, counts and edits. */
-export async function makeSet(name: string, chosen: typeof edits, scratch: string, { all = 520, edited = 120 } = {}): Promise<MadeSet | string> {
+export async function makeSet(
+  name: string,
+  chosen: typeof edits,
+  scratch: string,
+  { all = 520, edited = 120 } = {},
+): Promise<MadeSet | string> {
   const order = (text: string) => createHash('sha256').update(text).digest('hex')
   const folder = join(scratch, `${name}-${order(Object.keys(chosen).join()).slice(0, 6)}-${all}-${edited}`)
   const list = join(folder, 'truth.json')
@@ -155,14 +187,14 @@ export async function makeSet(name: string, chosen: typeof edits, scratch: strin
 
   mkdirSync(join(folder, 'pictures'), { recursive: true })
   const files: MadeSet['files'] = []
-  const write = async (picture: Sharp, source: number, edit: string) => {
-    const { data, info } = await picture.toBuffer({ resolveWithObject: true })
+  const write = async (image: Sharp, source: number, edit: string) => {
+    const { data, info } = await image.toBuffer({ resolveWithObject: true })
     const file = `${order(`${name} ${source} ${edit}`).slice(0, 12)}.${info.format === 'jpeg' ? 'jpg' : 'png'}`
     writeFileSync(join(folder, 'pictures', file), data)
-    files.push({ name: file, source, edit })
+    files.push({ name: file, source, picture: sources[source]!.picture, edit })
   }
   for (const [rank, [index, source]] of shuffled.entries()) {
-    const picture = await source()
+    const picture = await source.read()
     await write(open(picture).png(), index, 'source')
     if (rank >= edited) continue
     for (const [edit, make] of Object.entries(chosen)) {

@@ -22,12 +22,22 @@ export const knownEdits = {
 } as const satisfies Record<string, (picture: Pixels) => Promise<Pixels>>
 export type KnownEdit = keyof typeof knownEdits
 
+/** At most 512 pixels a side: more is not looked at anyway, and edits of large photos take long. */
+export async function shrunk(picture: Pixels): Promise<Pixels> {
+  if (Math.max(picture.width, picture.height) <= 512) return picture
+  return await pixels(open(picture).resize(512, 512, { fit: 'inside' }))
+}
+
 const open = ({ width, height, data }: Pixels) => sharp(data, { raw: { width, height, channels: 3 }, limitInputPixels: false })
 const half = (length: number) => Math.max(1, Math.round(length / 2))
 
 async function pixels(image: Sharp): Promise<Pixels> {
-  const { data, info } = await image.toColourspace('srgb').removeAlpha().raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
-  return { width: info.width, height: info.height, data }
+  const { data, info } = await image.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
+  return {
+    width: info.width,
+    height: info.height,
+    data: info.channels === 3 ? data : Uint8Array.from({ length: 3 * data.length }, (_, at) => data[Math.floor(at / 3)]!),
+  }
 }
 
 async function recompressed(picture: Pixels, quality: number): Promise<Pixels> {

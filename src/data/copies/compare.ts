@@ -15,12 +15,14 @@ export interface Comparable {
 }
 
 export interface Comparison {
-  /** Correlation of the details over the common part, −1 … 1; −1 where the two could not be laid on each other as copies lie. */
+  /** Correlation of the details over the common part, −1 … 1; −1 where the two could not be laid on each other as a copy lies on its original. */
   score: number
+  /** The same where they only overlap, as two views of one scene do. */
+  scene: number
   /** Difference of the colours, 0 … about 200; null where one of the two has none, as a grey copy of a coloured picture. */
   colours: number | null
 }
-const nothing: Comparison = { score: -1, colours: null }
+const nothing: Comparison = { score: -1, scene: -1, colours: null }
 
 /** Correlation at 16×16 below which nothing is tried: of 2,160 true copies in docs/inside/copies.md three were lower. */
 const leastCoarse = 0.7
@@ -33,6 +35,16 @@ export function comparable(grey: Uint8Array, colour: string, width: number, heig
   const own = pyramid(grey, width / height)
   const details = { 64: detailsOf(own.levels[64], everywhere[64], 64), 32: detailsOf(own.levels[32], everywhere[32], 32) }
   return { pyramid: own, details, colours: coloursOf(colour) }
+}
+
+/** Colours that no lighter or darker copy has; a copy without any must agree all the better in the rest. */
+const otherColours = 20
+const leastOfGrey = 0.93
+
+export function isSamePicture({ score, colours }: Comparison, a: Comparable, b: Comparable, threshold: number): boolean {
+  if (score < threshold) return false
+  if (colours !== null) return colours <= otherColours
+  return (a.colours === null) === (b.colours === null) || score >= leastOfGrey
 }
 
 /** One picture against several: what is looked up for the first is used for all. */
@@ -55,14 +67,26 @@ function compare(picture: Comparable, other: Comparable, views: Views): Comparis
   })
   let best = nothing
   for (const { map: start } of maps.sort((a, b) => b.score - a.score).slice(0, 2)) {
-    const map = refine(picture.pyramid, other.pyramid, start, 64, 6)
+    // looked at through the one that shows less: then all of it is compared, and a border around the other is never seen
+    const swap = Math.abs(start[0] * start[4] - start[1] * start[3]) > 1
+    const [inner, outer] = swap ? [other, picture] : [picture, other]
+    const map = refine(inner.pyramid, outer.pyramid, swap ? inverse(start) : start, 64, 6)
     if (!map) continue
-    const { score, inside } = seenThrough(map, picture, other, 64)
-    if (score <= best.score || !isContained(map, inside, 0.95)) continue
-    best = { score, colours: colourDifference(picture.colours, other.colours, map) }
-    if (score > 0.9) break // the other one found the same place
+    const { score: agreed, inside } = seenThrough(map, inner, outer, 64)
+    const score = agreed - stretchCost(map, inner.pyramid.aspect)
+    const contained = isContained(map, inside, 0.95)
+    if (score <= (contained ? best.score : best.scene)) continue
+    const colours = colourDifference(inner.colours, outer.colours, map)
+    best = { score: contained ? score : best.score, scene: Math.max(score, best.scene), colours }
+    if (best.score > 0.9) break // the other one found the same place
   }
   return best
+}
+
+function inverse([a, b, c, d, e, f]: Affine): Affine {
+  const determinant = a * e - b * d
+  const [p, q, r, s] = [e / determinant, -b / determinant, -d / determinant, a / determinant]
+  return [p, q, -(p * c + q * f), r, s, -(r * c + s * f)]
 }
 
 function seenThrough(map: Affine, picture: Comparable, other: Comparable, side: Side) {
@@ -177,6 +201,21 @@ function isContained([a, b, , d, e]: Affine, inside: Float32Array, share: number
   const turned = Math.abs(a * e - b * d < 0 ? Math.atan2(d + b, a - e) : Math.atan2(d - b, a + e)) // up to a mirror
   const angle = Math.min(turned % quarter, quarter - (turned % quarter))
   return Math.max(covered, Math.min(ofOther, 1)) >= share - 0.6 * angle
+}
+
+/**
+ * A crop cut unevenly stretches a picture by a few per cent, and what squeezes the whole of it is not seen here at all. Strangers fit best when they
+ * may be stretched: among pairs that agreed by chance, half were by more than a tenth, of copies none was by more than a twentieth.
+ */
+function stretchCost([a, b, , d, e]: Affine, aspect: number): number {
+  // in a picture as wide as it is, without the exchange of x and y
+  const [p, q, r, s] = Math.abs(a) + Math.abs(e) < Math.abs(b) + Math.abs(d) ? [b, a, e, d] : [a, b, d, e]
+  const [across, down] = [q * aspect, r / aspect]
+  const half = (p * p + across * across + down * down + s * s) / 2
+  const determinant = p * s - across * down
+  const spread = Math.sqrt(Math.max(half * half - determinant * determinant, 0))
+  const stretch = Math.log((half + spread) / Math.max(half - spread, 1e-6)) / 2
+  return 0.5 * Math.max(0, stretch - 0.03)
 }
 
 function coloursOf(hex: string): Float32Array | null {
