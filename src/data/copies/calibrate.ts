@@ -71,7 +71,7 @@ export async function calibrate(search: CopySearch, pictures: readonly Distinct[
 const spread = (score: number) => Math.atanh(Math.min(score, 0.99999))
 const [from, to] = [spread(0.6), spread(0.85)]
 /** What is expected before anything was seen, and how many pairs that counts for: few scores must not decide much. */
-const prior = { pairs: 30, rate: 6 }
+const prior = { pairs: 100, rate: 6 }
 
 /**
  * Peaks over a threshold (Pickands 1975), the tail being exponential: its rate from scores between 0.6 and 0.85, where copies are rare and strangers

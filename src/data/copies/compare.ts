@@ -17,12 +17,14 @@ export interface Comparable {
 export interface Comparison {
   /** Correlation of the details over the common part, −1 … 1; −1 where the two could not be laid on each other as a copy lies on its original. */
   score: number
-  /** The same where they only overlap, as two views of one scene do. */
+  /** The same without the lower fifth of one of the two, where dates and captions stand. */
+  uncaptioned: number
+  /** As `score`, where they only overlap, as two views of one scene do. */
   scene: number
   /** Difference of the colours, 0 … about 200; null where one of the two has none, as a grey copy of a coloured picture. */
   colours: number | null
 }
-const nothing: Comparison = { score: -1, scene: -1, colours: null }
+const nothing: Comparison = { score: -1, uncaptioned: -1, scene: -1, colours: null }
 
 /** Correlation at 16×16 below which nothing is tried: of 2,160 true copies in docs/inside/copies.md three were lower. */
 const leastCoarse = 0.7
@@ -41,8 +43,13 @@ export function comparable(grey: Uint8Array, colour: string, width: number, heig
 const otherColours = 20
 const leastOfGrey = 0.93
 
-export function isSamePicture({ score, colours }: Comparison, a: Comparable, b: Comparable, threshold: number): boolean {
-  if (score < threshold) return false
+/** How much of the agreement a caption may cost, and what must be left of it above. */
+const mostOfCaption = 0.25
+const leastUncaptioned = 0.96
+
+export function isSamePicture({ score, uncaptioned, colours }: Comparison, a: Comparable, b: Comparable, threshold: number): boolean {
+  const captioned = score >= threshold - mostOfCaption && uncaptioned >= Math.max(leastUncaptioned, threshold)
+  if (score < threshold && !captioned) return false
   if (colours !== null) return colours <= otherColours
   return (a.colours === null) === (b.colours === null) || score >= leastOfGrey
 }
@@ -72,12 +79,15 @@ function compare(picture: Comparable, other: Comparable, views: Views): Comparis
     const [inner, outer] = swap ? [other, picture] : [picture, other]
     const map = refine(inner.pyramid, outer.pyramid, swap ? inverse(start) : start, 64, 6)
     if (!map) continue
-    const { score: agreed, inside } = seenThrough(map, inner, outer, 64)
-    const score = agreed - stretchCost(map, inner.pyramid.aspect)
+    const { score: agreed, seen, inside } = seenThrough(map, inner, outer, 64)
+    const cost = stretchCost(map, inner.pyramid.aspect)
+    const score = agreed - cost
     const contained = isContained(map, inside, 0.95)
     if (score <= (contained ? best.score : best.scene)) continue
     const colours = colourDifference(inner.colours, outer.colours, map)
-    best = { score: contained ? score : best.score, scene: Math.max(score, best.scene), colours }
+    const mayBeCaptioned = contained && score > leastUncaptioned - mostOfCaption && score < leastUncaptioned
+    const uncaptioned = mayBeCaptioned ? withoutCaption(map, inner.details[64], seen, inside) - cost : score
+    best = contained ? { score, uncaptioned, scene: Math.max(score, best.scene), colours } : { ...best, scene: score, colours }
     if (best.score > 0.9) break // the other one found the same place
   }
   return best
@@ -90,8 +100,20 @@ function inverse([a, b, c, d, e, f]: Affine): Affine {
 }
 
 function seenThrough(map: Affine, picture: Comparable, other: Comparable, side: Side) {
-  const { seen, inside } = overlay(other.pyramid, map, side)
-  return { score: agreement(picture.details[side], detailsOf(seen, inside, side), inside, side), inside }
+  const { seen: values, inside } = overlay(other.pyramid, map, side)
+  const seen = detailsOf(values, inside, side)
+  return { score: agreement(picture.details[side], seen, inside, side), seen, inside }
+}
+
+/** The better of the agreements without the lower fifth of either picture. */
+function withoutCaption([, , , d, e, f]: Affine, own: Float32Array, seen: Float32Array, inside: Float32Array): number {
+  const [ofOwn, ofOther] = [Float32Array.from(inside), Float32Array.from(inside)]
+  for (let at = 0; at < inside.length; at++) {
+    const [x, y] = [((at & 63) - 31.5) / 64, ((at >> 6) - 31.5) / 64]
+    if (y > 0.3) ofOwn[at] = 0
+    if (d * x + e * y + f > 0.3) ofOther[at] = 0
+  }
+  return Math.max(agreement(own, seen, ofOwn, 64), agreement(own, seen, ofOther, 64))
 }
 
 // ── details ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -84,7 +84,7 @@ export async function findCopies(search: CopySearch): Promise<Copies> {
   const { threshold, sceneThreshold, tooSmall } = calibration
   const same = (a: number, b: number) =>
     !tooSmall[a] && !tooSmall[b] && isSamePicture(verifier.compare(a, b), verifier.comparable(a), verifier.comparable(b), threshold)
-  const copies = [...verifier.all()].filter(([[a, b], { score }]) => score >= threshold && same(a, b)).map(([pair]) => pair)
+  const copies = [...verifier.all()].filter(([[a, b], { score }]) => score > 0 && same(a, b)).map(([pair]) => pair)
   const together = holdTogether(copies, same)
 
   const isScene = (a: number, b: number) => verifier.compare(a, b).scene >= sceneThreshold
