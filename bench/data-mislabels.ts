@@ -2,7 +2,7 @@
  * Likely mislabels beside cleanlab: labels flipped on purpose, the same features, the same folds.
  *
  *     python -m venv peer && peer/bin/pip install -r bench/peers-mislabels.lock.txt
- *     PLINTH_CLEANLAB=peer/bin/python node bench/data-mislabels.ts [seeds = 5] [emoji|clothes|speed]        (about five minutes on 2 cores)
+ *     PLINTH_CLEANLAB=peer/bin/python node bench/data-mislabels.ts [seeds = 5] [emoji|clothes|speed] [shares = 0.02,0.05,0.1]        (about five minutes on 2 cores)
  *
  * Flips are by chance to any other class, or to a class that looks like it: drawn from what out-of-fold heads believe of the pictures of the class, as in
  * J. Jakubik et al., “Improving label error detection and elimination with uncertainty quantification” (arXiv 2405.09602). Precision at n: the share of
@@ -27,6 +27,7 @@ import { fashionMnist } from '../test/peers.ts'
 
 const seeds = Number(process.argv[2] ?? 5)
 const only = process.argv[3]
+const shares = (process.argv[4] ?? '0.02,0.05,0.1').split(',').map(Number)
 const wanted = (name: string) => !only || only === name
 const threads = 2
 const scratch = mkdtempSync(join(tmpdir(), 'plinth-mislabels-'))
@@ -62,7 +63,7 @@ try {
 async function compare(set: Set_, kind: 'by chance' | 'alike'): Promise<void> {
   const { features, width, groups, classes } = set
   const towards = await lookalikes(set)
-  for (const share of [0.02, 0.05, 0.1]) {
+  for (const share of shares) {
     const cells = Array.from({ length: seeds }, (_, seed) => ({ seed, ...spoil(set, kind, towards, share, seed) }))
     const theirs = await cleanlab(
       set,
