@@ -11,13 +11,13 @@ const frequencies = 16
 export const hashBytes = (frequencies * frequencies) / 8
 
 /** A cache of fingerprints holds only those of its own number: it changes when the same picture would get another hash or grey copy. */
-export const fingerprintVersion = 2
+export const fingerprintVersion = 3
 
 /** Quality from which a hash or a grey copy says anything about the picture: below it copies and strangers were not told apart (docs/inside/copies.md). */
 export const leastQuality = 20
 
 /** Side of the grid of colours. */
-export const colourSide = 4
+export const colourSide = 8
 
 export interface Fingerprint {
   /** 32 bytes; bit 16·v + u (lowest bit of a byte first) is the sign of frequency (u + 1, v + 1), u to the right, v down. */
@@ -26,7 +26,7 @@ export interface Fingerprint {
   quality: number
   /** [64, 64] uint8: the picture's luminance, squeezed to a square. */
   grey: Uint8Array
-  /** [4, 4, 2] uint8 as 64 hex digits: the colour of each sixteenth of the picture (Cb and Cr of JPEG, 128 is none). */
+  /** [8, 8, 2] uint8 as 256 hex digits: the colour of each part of the picture (Cb and Cr of JPEG, 128 is none). */
   colour: string
 }
 
@@ -134,12 +134,12 @@ function qualityOf(grey: Uint8Array, { width, height }: Pixels): number {
   return Math.floor(Math.min(100, 5 * Math.sqrt(squares / (inner * inner)), bySize))
 }
 
-/** The mean of up to 16×16 pixels of each sixteenth. */
+/** The mean of up to 8×8 pixels of each part. */
 function coloursOf({ width, height, data }: Pixels): string {
   const result = new Uint8Array(colourSide * colourSide * 2)
   const places = (length: number, cell: number) => {
     const [from, to] = [(cell * length) / colourSide, ((cell + 1) * length) / colourSide]
-    const count = Math.max(1, Math.min(16, Math.floor(to - from)))
+    const count = Math.max(1, Math.min(8, Math.floor(to - from)))
     return Array.from({ length: count }, (_, index) => Math.min(length - 1, Math.floor(from + ((index + 0.5) * (to - from)) / count)))
   }
   for (let row = 0; row < colourSide; row++) {

@@ -10,7 +10,7 @@ type Side = 64 | 32
 export interface Comparable {
   pyramid: Pyramid
   details: Record<Side, Float32Array>
-  /** [4, 4, 2] Cb and Cr around 0; null where the picture has no colours. */
+  /** [8, 8, 2] Cb and Cr around 0; null where the picture has no colours. */
   colours: Float32Array | null
 }
 
@@ -21,7 +21,7 @@ export interface Comparison {
   uncaptioned: number
   /** As `score`, where they only overlap, as two views of one scene do. */
   scene: number
-  /** Difference of the colours, 0 … about 200; null where one of the two has none, as a grey copy of a coloured picture. */
+  /** Difference of the colours: copies have at most 1; null where one of the two has none, as a grey copy of a coloured picture. */
   colours: number | null
 }
 const nothing: Comparison = { score: -1, uncaptioned: -1, scene: -1, colours: null }
@@ -39,8 +39,7 @@ export function comparable(grey: Uint8Array, colour: string, width: number, heig
   return { pyramid: own, details, colours: coloursOf(colour) }
 }
 
-/** Colours that no lighter or darker copy has; a copy without any must agree all the better in the rest. */
-const otherColours = 20
+/** A copy without colours must agree all the better in the rest. */
 const leastOfGrey = 0.93
 
 /** How much of the agreement a caption may cost, and what must be left of it above. */
@@ -50,7 +49,7 @@ const leastUncaptioned = 0.96
 export function isSamePicture({ score, uncaptioned, colours }: Comparison, a: Comparable, b: Comparable, threshold: number): boolean {
   const captioned = score >= threshold - mostOfCaption && uncaptioned >= Math.max(leastUncaptioned, threshold)
   if (score < threshold && !captioned) return false
-  if (colours !== null) return colours <= otherColours
+  if (colours !== null) return colours <= 1
   return (a.colours === null) === (b.colours === null) || score >= leastOfGrey
 }
 
@@ -219,10 +218,14 @@ function isContained([a, b, , d, e]: Affine, inside: Float32Array, share: number
   for (const value of inside) count += value
   const covered = count / inside.length
   const ofOther = covered * Math.abs(a * e - b * d)
+  return Math.max(covered, Math.min(ofOther, 1)) >= share - 0.6 * turnOf([a, b, 0, d, e, 0])
+}
+
+/** The angle of a turn up to mirrors and quarters, 0 … π/4. */
+function turnOf([a, b, , d, e]: Affine): number {
   const quarter = Math.PI / 2
-  const turned = Math.abs(a * e - b * d < 0 ? Math.atan2(d + b, a - e) : Math.atan2(d - b, a + e)) // up to a mirror
-  const angle = Math.min(turned % quarter, quarter - (turned % quarter))
-  return Math.max(covered, Math.min(ofOther, 1)) >= share - 0.6 * angle
+  const turned = Math.abs(a * e - b * d < 0 ? Math.atan2(d + b, a - e) : Math.atan2(d - b, a + e))
+  return Math.min(turned % quarter, quarter - (turned % quarter))
 }
 
 /**
@@ -242,12 +245,16 @@ function stretchCost([a, b, , d, e]: Affine, aspect: number): number {
 
 function coloursOf(hex: string): Float32Array | null {
   const colours = Float32Array.from(Buffer.from(hex, 'hex'), value => value - 128)
+  if (colours.length !== 2 * colourSide * colourSide) return null // none were taken
   let squares = 0
   for (const value of colours) squares += value * value
   return squares / colours.length < 9 ? null : colours
 }
 
-/** Root mean square of what is left of the colours when one is scaled as suits best (a lighter copy has stronger colours). */
+/**
+ * What is left of the colours when one is scaled as suits best (a lighter copy has stronger colours), on the whole and in the worst place, as a part
+ * of what was seen in true copies: above 1 something has another colour.
+ */
 function colourDifference(own: Float32Array | null, other: Float32Array | null, [a, b, c, d, e, f]: Affine): number | null {
   if (!own || !other) return null
   const seen = new Float32Array(own.length)
@@ -275,7 +282,13 @@ function colourDifference(own: Float32Array | null, other: Float32Array | null, 
     squares += seen[at]! * seen[at]!
   }
   const gain = Math.min(1.5, Math.max(1 / 1.5, squares > 0 ? product / squares : 1))
-  let rest = 0
-  for (let at = 0; at < own.length; at++) rest += (own[at]! - gain * seen[at]!) ** 2
-  return Math.sqrt(rest / own.length)
+  let [rest, largest] = [0, 0]
+  for (let at = 0; at < own.length; at += 2) {
+    const squared = (own[at]! - gain * seen[at]!) ** 2 + (own[at + 1]! - gain * seen[at + 1]!) ** 2
+    rest += squared
+    largest = Math.max(largest, squared)
+  }
+  // parts of an eighth fit badly on each other where a picture is turned or enlarged
+  const slack = turnOf([a, b, c, d, e, f]) + Math.abs(Math.log(Math.abs(a * e - b * d))) / 2
+  return Math.max(Math.sqrt(rest / own.length) / (14 + 25 * slack), Math.sqrt(largest) / (45 + 110 * slack))
 }
