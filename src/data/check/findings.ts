@@ -252,7 +252,7 @@ function exactCopies(check: DataCheck): Finding | null {
 const evidences: Record<string, string> = {
   pixels: 'the same scene',
   time: 'taken within moments by one camera',
-  names: 'their names count on',
+  names: 'by their names',
 }
 
 function scenes({ sameSceneGroups: groups }: DataCheck): Finding | null {

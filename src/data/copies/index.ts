@@ -41,6 +41,12 @@ export interface Distinct {
   grey(): Uint8Array
 }
 
+/**
+ * Below so many pixels a shirt and another shirt are as alike as a shirt and its copy (28-px clothes: docs/inside/copies.md), so only equal
+ * pixels count, and no time is spent on finding that out.
+ */
+const leastSide = 32
+
 /** The most alike that are shown, and the score from which pictures are called alike at all. */
 const mostAlike = 50
 const leastAlike = 0.6
@@ -143,7 +149,7 @@ function distinctPictures({ manifest: { rows }, facts }: CopySearch): Distinct[]
       row,
       hash: print?.hash ?? new Uint8Array(32),
       colour: print?.colour ?? '',
-      judged: (print?.quality ?? 0) >= leastQuality,
+      judged: (print?.quality ?? 0) >= leastQuality && Math.min(row.width, row.height) >= leastSide,
       grey: () => facts.grey(row.content),
     }
   })
