@@ -7,11 +7,11 @@ export function claimedPixels(bytes: Uint8Array): number | null {
   if (view.byteLength < 30) return null
   switch (view.getUint16(0)) {
     case 0x8950: // PNG: IHDR comes first
-      return view.getUint32(16) * view.getUint32(20)
+      return Math.min(view.getUint32(16) * view.getUint32(20), Number.MAX_SAFE_INTEGER)
     case 0x4749: // GIF
       return view.getUint16(6, true) * view.getUint16(8, true)
     case 0x424d: // BMP
-      return Math.abs(view.getInt32(18, true) * view.getInt32(22, true))
+      return Math.min(Math.abs(view.getInt32(18, true) * view.getInt32(22, true)), Number.MAX_SAFE_INTEGER)
     case 0x5249: // RIFF: WebP
       return webpPixels(view)
     case 0xffd8: {

@@ -29,6 +29,9 @@ test('the size is read from the header of each common format', async () => {
 test('what does not say its size gives null, and damage never more than an answer', async () => {
   assert.equal(claimedPixels(new Uint8Array()), null)
   assert.equal(claimedPixels(await picture().tiff().toBuffer()), null)
+  const lying = await files['png']!()
+  lying.fill(0xff, 16, 24) // more pixels than whole numbers are exact
+  assert.equal(claimedPixels(lying), Number.MAX_SAFE_INTEGER)
   const honest = await Promise.all(Object.values(files).map(make => make()))
   fc.assert(
     fc.property(
