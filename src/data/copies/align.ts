@@ -78,24 +78,61 @@ const scales = [1, 0.87, 1.15, 0.76, 1.32]
 /** Part of the square that must lie on the other one. */
 export const leastOverlap = 0.5
 
-/** All maps that are tried, and `picture` as it would look through each. */
-export interface Views {
+/** All maps that are tried on pictures of one shape, and where each of them leads out of the picture. */
+interface Attempts {
   maps: Affine[]
-  /** [maps, 256]: 0 where the map leads out of the picture. */
-  values: Float32Array
-  /** [maps, 256]: 1 where it does not. */
+  /** [maps, 256]: 1 inside, 0 outside; and how many are inside. */
   inside: Float32Array
+  counts: Int32Array
+}
+
+/** A picture as it would look through each map. */
+export interface Views extends Attempts {
+  /** [maps, 256]: 0 where the map leads out of the picture; with their sums, and the sums of their squares. */
+  values: Float32Array
+  sums: Float64Array
+  squares: Float64Array
 }
 
 export function viewsOf(picture: Pyramid): Views {
-  const maps = mapsFor(picture.aspect)
-  const values = new Float32Array(maps.length * coarsePixels)
-  const inside = new Float32Array(maps.length * coarsePixels)
-  for (const [index, map] of maps.entries()) {
-    look(picture.levels[16], 16, map, values.subarray(index * coarsePixels), inside.subarray(index * coarsePixels))
+  const attempts = attemptsFor(picture.aspect)
+  const { maps, inside } = attempts
+  const views = {
+    ...attempts,
+    values: new Float32Array(inside.length),
+    sums: new Float64Array(maps.length),
+    squares: new Float64Array(maps.length),
   }
-  return { maps, values, inside }
+  for (const [index, map] of maps.entries()) {
+    const own = views.values.subarray(index * coarsePixels, (index + 1) * coarsePixels)
+    look(picture.levels[16], coarse, map, own, null)
+    for (const value of own) {
+      views.sums[index]! += value
+      views.squares[index]! += value * value
+    }
+  }
+  return views
 }
+
+/** Shapes within 2 % of each other share their maps: the fine search is exact anyway. */
+function attemptsFor(aspect: number): Attempts {
+  const step = Math.round(Math.log(aspect) / 0.02)
+  const known = shapes.get(step)
+  if (known) return known
+  const maps = mapsFor(Math.exp(step * 0.02))
+  const inside = new Float32Array(maps.length * coarsePixels)
+  const counts = new Int32Array(maps.length)
+  const nothing = new Float32Array(coarsePixels)
+  for (const [index, map] of maps.entries()) {
+    const own = inside.subarray(index * coarsePixels, (index + 1) * coarsePixels)
+    look(nothing, coarse, map, new Float32Array(coarsePixels), own)
+    for (const there of own) counts[index]! += there
+  }
+  if (shapes.size > 100) shapes.clear() // 290 KB each
+  shapes.set(step, { maps, inside, counts })
+  return shapes.get(step)!
+}
+const shapes = new Map<number, Attempts>()
 
 function mapsFor(aspect: number): Affine[] {
   const maps: Affine[] = []
@@ -121,8 +158,8 @@ function mapsFor(aspect: number): Affine[] {
   return maps
 }
 
-/** `target[p]` = picture at map(p), by bilinear interpolation; `inside` says where that is. */
-function look(picture: Float32Array, side: number, map: Affine, target: Float32Array, inside: Float32Array): void {
+/** `target[p]` = picture at map(p), by bilinear interpolation, 0 outside; `inside` learns where that is. */
+function look(picture: Float32Array, side: number, map: Affine, target: Float32Array, inside: Float32Array | null): void {
   const [a, b, c, d, e, f] = map
   const middle = (side - 1) / 2
   const last = side - 1
@@ -132,7 +169,7 @@ function look(picture: Float32Array, side: number, map: Affine, target: Float32A
       const v = d * (x - middle) + e * (y - middle) + f * side + middle
       if (u < -0.5 || v < -0.5 || u > last + 0.5 || v > last + 0.5) {
         target[at] = 0
-        inside[at] = 0
+        if (inside) inside[at] = 0
         continue
       }
       const left = Math.min(Math.max(Math.floor(u), 0), last - 1)
@@ -142,32 +179,18 @@ function look(picture: Float32Array, side: number, map: Affine, target: Float32A
       const upper = picture[corner]! + s * (picture[corner + 1]! - picture[corner]!)
       const lower = picture[corner + side]! + s * (picture[corner + side + 1]! - picture[corner + side]!)
       target[at] = upper + t * (lower - upper)
-      inside[at] = 1
+      if (inside) inside[at] = 1
     }
   }
 }
 
-/** The best maps from `picture` to the one whose views these are, the best first: [map, correlation at 16×16]. */
+/** The best maps from `picture` to the one whose views these are, the best first, with their correlation at 16×16. */
 export function coarseMaps(picture: Pyramid, views: Views, count: number): { map: Affine; correlation: number }[] {
   const own = picture.levels[16]
   const best: { map: Affine; correlation: number }[] = []
   for (let index = 0; index < views.maps.length; index++) {
-    const from = index * coarsePixels
-    let [n, sum, squares, other, otherSquares, product] = [0, 0, 0, 0, 0, 0]
-    for (let at = 0; at < coarsePixels; at++) {
-      const there = views.inside[from + at]!
-      const value = own[at]! * there
-      const seen = views.values[from + at]!
-      n += there
-      sum += value
-      squares += value * value
-      other += seen
-      otherSquares += seen * seen
-      product += value * seen
-    }
-    if (n < leastOverlap * coarsePixels) continue
-    const correlation =
-      (product - (sum * other) / n) / Math.sqrt(Math.max((squares - (sum * sum) / n) * (otherSquares - (other * other) / n), 1e-9))
+    if (views.counts[index]! < leastOverlap * coarsePixels) continue
+    const correlation = correlationThrough(own, views, index)
     if (best.length === count && correlation <= best[count - 1]!.correlation) continue
     best.push({ map: views.maps[index]!, correlation })
     best.sort((a, b) => b.correlation - a.correlation)
@@ -175,6 +198,22 @@ export function coarseMaps(picture: Pyramid, views: Views, count: number): { map
   }
   return best
 }
+
+function correlationThrough(own: Float32Array, { values, inside, counts, sums, squares }: Views, index: number): number {
+  let [sum, square, product] = [0, 0, 0]
+  for (let at = 0, from = index * coarsePixels; at < coarsePixels; at++, from++) {
+    const value = own[at]! * inside[from]!
+    sum += value
+    square += value * value
+    product += value * values[from]!
+  }
+  const [n, other] = [counts[index]!, sums[index]!]
+  const spread = (square - (sum * sum) / n) * (squares[index]! - (other * other) / n)
+  return (product - (sum * other) / n) / Math.sqrt(Math.max(spread, 1e-9))
+}
+
+/** How well the two agree as they are. */
+export const asTheyAre = (picture: Pyramid, views: Views): number => correlationThrough(picture.levels[16], views, 0)
 
 // ── fine: Gauss–Newton ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -32,13 +32,15 @@ const sampled = 50
 const falseAmong = 1 / 1000
 const smallSide = 48
 
-export async function calibrate(search: CopySearch, pictures: readonly Distinct[], verifier: Verifier): Promise<Calibration> {
+/** `share`: the part of the pairs that was compared; 1 but where the first of them said that nothing can be told. */
+export async function calibrate(
+  search: CopySearch,
+  pictures: readonly Distinct[],
+  verifier: Verifier,
+  share: number,
+): Promise<Calibration> {
   const judged = pictures.filter(picture => picture.judged)
-  const threshold = process.env['TT']
-    ? Number(process.env['TT'])
-    : judged.length < least
-      ? 0.9
-      : Math.min(highest, Math.max(lowest, thresholdOf(verifier, judged.length)))
+  const threshold = thresholdFor(verifier, judged.length, share)
   const unclear = threshold === highest
   const tooSmall = pictures.map(({ row }) => unclear && Math.min(row.width, row.height) < smallSide)
   const result: Calibration = {
@@ -49,7 +51,8 @@ export async function calibrate(search: CopySearch, pictures: readonly Distinct[
     notes: [],
   }
   if (judged.length < least) {
-    result.notes.push(`Fewer than ${least} pictures to calibrate with: a careful threshold was taken for edited copies.`)
+    if (judged.length > 0)
+      result.notes.push(`Fewer than ${least} pictures to calibrate with: a careful threshold was taken for edited copies.`)
     return result
   }
   if (unclear && tooSmall.includes(true)) {
@@ -65,6 +68,14 @@ export async function calibrate(search: CopySearch, pictures: readonly Distinct[
   return result
 }
 
+/** What a first part of the pairs says, before all are compared. */
+export function pilotThreshold(verifier: Verifier, pictures: readonly Distinct[], share: number): { dense: boolean; hopeless: boolean } {
+  const judged = pictures.filter(picture => picture.judged)
+  const threshold = thresholdFor(verifier, judged.length, share)
+  const small = judged.every(({ row }) => Math.min(row.width, row.height) < smallSide)
+  return { dense: threshold > 0.95, hopeless: small && threshold === highest }
+}
+
 // ── the threshold ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Scores are spread out (Fisher's z) so that the best of them are not crowded below 1. */
@@ -75,18 +86,19 @@ const prior = { pairs: 100, rate: 6 }
 
 /**
  * Peaks over a threshold (Pickands 1975), the tail being exponential: its rate from scores between 0.6 and 0.85, where copies are rare and strangers
- * are not. Several copies of the same two pictures are one pair of strangers, not many.
+ * are not. Several copies of the same two pictures are one pair of strangers, not many. `share`: how much of the pairs was compared.
  */
-function thresholdOf(verifier: Verifier, count: number): number {
+function thresholdFor(verifier: Verifier, count: number, share = 1): number {
+  if (count < least) return 0.9
   const scores = strangers(verifier)
   const excesses = scores.map(score => spread(score) - from)
   const width = to - from
   const mean =
     (excesses.reduce((sum, value) => sum + value, 0) + prior.pairs * truncatedMean(prior.rate, width)) / (scores.length + prior.pairs)
   const rate = rateOf(mean, width)
-  const above = (scores.length * Math.exp(-rate * width)) / (1 - Math.exp(-rate * width)) // expected beyond 0.85
+  const above = ((scores.length / share) * Math.exp(-rate * width)) / (1 - Math.exp(-rate * width)) // expected beyond 0.85
   const allowed = Math.max(0.5, count * falseAmong)
-  return Math.tanh(to + Math.max(0, Math.log(above / allowed)) / rate)
+  return Math.min(highest, Math.max(lowest, Math.tanh(to + Math.max(0, Math.log(above / allowed)) / rate)))
 }
 
 function strangers(verifier: Verifier): number[] {
@@ -95,9 +107,10 @@ function strangers(verifier: Verifier): number[] {
   for (const [index, members] of components(close).entries()) for (const member of members) family.set(member, index)
   const nameOf = (picture: number) => (family.has(picture) ? `f${family.get(picture)}` : `${picture}`)
   const best = new Map<string, number>()
-  for (const [[a, b], { score }] of verifier.all()) {
+  for (const [[a, b], { score, colours }] of verifier.all()) {
+    if (score < 0.6 || (colours !== null && colours > 1)) continue
     const names = [nameOf(a), nameOf(b)].sort()
-    if (names[0] === names[1] || score < 0.6) continue
+    if (names[0] === names[1]) continue
     const key = names.join(' ')
     best.set(key, Math.max(best.get(key) ?? 0, score))
   }

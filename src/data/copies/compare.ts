@@ -4,7 +4,7 @@
  * counts for the area it covers and not for how loud it is.
  */
 import { colourSide } from '../../images/fingerprint.ts'
-import { type Affine, coarseMaps, leastOverlap, overlay, type Pyramid, pyramid, refine, type Views, viewsOf } from './align.ts'
+import { type Affine, asTheyAre, coarseMaps, leastOverlap, overlay, type Pyramid, pyramid, refine, type Views, viewsOf } from './align.ts'
 
 type Side = 64 | 32
 export interface Comparable {
@@ -29,6 +29,7 @@ const nothing: Comparison = { score: -1, uncaptioned: -1, scene: -1, colours: nu
 /** Correlation at 16×16 below which nothing is tried: of 2,160 true copies in docs/inside/copies.md three were lower. */
 const leastCoarse = 0.7
 const startsTried = 3
+const leastStraight = 0.3
 /** Agreement of the details at 32×32 below which 64×64 is not looked at. */
 const leastAtHalf = 0.4
 const asItIs: Affine = [1, 0, 0, 0, 1, 0]
@@ -64,8 +65,9 @@ export function comparer(other: Comparable): (picture: Comparable) => Comparison
 
 function compare(picture: Comparable, other: Comparable, views: Views): Comparison {
   const promising = coarseMaps(picture.pyramid, views, startsTried).filter(start => start.correlation >= leastCoarse)
-  // as it is comes always: a loud caption on a faint picture spoils the correlation, but moves nothing
-  const maps = [asItIs, ...promising.map(({ map }) => map)].flatMap(start => {
+  // as they are comes with less: a loud caption on a faint picture spoils the correlation, but moves nothing
+  const straight = promising.length === 0 && asTheyAre(picture.pyramid, views) >= leastStraight ? [asItIs] : []
+  const maps = [...straight, ...promising.map(({ map }) => map)].flatMap(start => {
     const map = refine(picture.pyramid, other.pyramid, start, 32, 8)
     if (!map) return []
     const { score, inside } = seenThrough(map, picture, other, 32)

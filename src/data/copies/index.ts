@@ -4,12 +4,12 @@ import type { Picture } from '../../images/decode.ts'
 import { type Fingerprint, leastQuality } from '../../images/fingerprint.ts'
 import type { Copies, Manifest, ManifestRow } from '../../sdk/shapes.ts'
 import { joinGroups } from '../groups.ts'
-import { calibrate } from './calibrate.ts'
-import { neighboursOf, type Pair, proposals } from './candidates.ts'
+import { calibrate, pilotThreshold } from './calibrate.ts'
+import { fewNeighbours, neighboursAmong, neighboursOf, type Pair, proposals } from './candidates.ts'
 import { isSamePicture } from './compare.ts'
-import { nearestNeighbours } from './feature-search.ts'
+import { type Neighbours, nearestNeighbours } from './feature-search.ts'
 import { holdTogether } from './grouping.ts'
-import { findHashPairs } from './hash-search.ts'
+import { findHashPairs, type HashPair } from './hash-search.ts'
 import { namedScenes } from './names.ts'
 import { createVerifier, type Verifier } from './verify.ts'
 
@@ -57,7 +57,6 @@ export async function findCopies(search: CopySearch): Promise<Copies> {
   signal?.throwIfAborted()
   const notes: string[] = []
   const pictures = distinctPictures(search)
-  const judged = (index: number) => pictures[index]!.judged
 
   const hashes = findHashPairs(
     pictures.map(picture => (picture.judged ? picture.hash : null)),
@@ -74,18 +73,9 @@ export async function findCopies(search: CopySearch): Promise<Copies> {
     : null
 
   const verifier = createVerifier(pictures, signal)
-  const told = (total: number) => (done: number) => onProgress?.(done, total, 'look-alikes compared')
-  const first = proposals(hashes.pairs, neighbours, judged, 20_000 + 2 * pictures.length)
-  await verifier.compareAll(first, told(first.length))
-  if (neighbours) {
-    for (let round = 0; round < 3; round++) {
-      const more = aroundCopies(verifier, neighbours, judged)
-      if (more.length === 0) break
-      await verifier.compareAll(more, told(more.length))
-    }
-  }
+  const share = await compareProposals(hashes.pairs, neighbours, pictures, verifier, onProgress)
 
-  const calibration = await calibrate(search, pictures, verifier)
+  const calibration = await calibrate(search, pictures, verifier, share)
   notes.push(...calibration.notes)
   const { threshold, sceneThreshold, tooSmall } = calibration
   const same = (a: number, b: number) =>
@@ -109,6 +99,11 @@ export async function findCopies(search: CopySearch): Promise<Copies> {
     ...named.scenes.map(({ rows, evidence }) => ({ rows: ordered(rows), evidence })),
   ]
   const notJudged = pictures.filter((picture, index) => !picture.judged || tooSmall[index]).flatMap(({ rows }) => rows)
+  const tiny = pictures.filter(({ row }) => Math.min(row.width, row.height) < leastSide).length
+  if (tiny > 0)
+    notes.push(
+      `${tiny} ${tiny === 1 ? 'picture is' : 'pictures are'} smaller than ${leastSide} pixels: too small to tell a copy from something alike, so that only equal pixels were called copies.`,
+    )
   if (hashes.cut > 0)
     notes.push('Many pictures are nearly alike in parts of their fingerprints; not all of them were compared with each other.')
   notes.push(...largeGroups(manifest.rows, groupsOf({ samePicture, sameScene })))
@@ -155,8 +150,38 @@ function distinctPictures({ manifest: { rows }, facts }: CopySearch): Distinct[]
   })
 }
 
+/** Part of the pairs that is compared first, to see what kind of pictures these are. */
+const pilotPairs = 1000
+
+/** Answers which part of the pairs was compared: all of them, but where a first part says that nothing can be told apart. */
+async function compareProposals(
+  hashPairs: readonly HashPair[],
+  neighbours: Neighbours | null,
+  pictures: readonly Distinct[],
+  verifier: Verifier,
+  onProgress: CopySearch['onProgress'],
+): Promise<number> {
+  const judged = (index: number) => pictures[index]!.judged
+  const told = (total: number) => (done: number) => onProgress?.(done, total, 'look-alikes compared')
+  const few = proposals(hashPairs, neighbours, judged, fewNeighbours)
+  const step = Math.max(1, Math.floor(few.length / pilotPairs))
+  const pilot = few.filter((_, index) => index % step === 0)
+  await verifier.compareAll(pilot, told(few.length))
+  const { dense, hopeless } = pilotThreshold(verifier, pictures, 1 / step)
+  if (hopeless) return 1 / step
+  const all = dense ? few : proposals(hashPairs, neighbours, judged, neighboursAmong(pictures.length))
+  await verifier.compareAll(all, told(all.length))
+  if (!neighbours) return 1
+  for (let round = 0; round < 3; round++) {
+    const more = aroundCopies(verifier, neighbours, judged)
+    if (more.length === 0) break
+    await verifier.compareAll(more, told(more.length))
+  }
+  return 1
+}
+
 /** Pairs not compared yet in which one has a copy already, or nearly. */
-function aroundCopies(verifier: Verifier, neighbours: Parameters<typeof neighboursOf>[1], judged: (index: number) => boolean): Pair[] {
+function aroundCopies(verifier: Verifier, neighbours: Neighbours, judged: (index: number) => boolean): Pair[] {
   const copied = new Set<number>()
   for (const [[a, b], { scene }] of verifier.all()) {
     if (scene < 0.8) continue
