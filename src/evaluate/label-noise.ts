@@ -42,7 +42,7 @@ const negligible = 8
 /** With more classes than this all pairs share one rate: there are not enough pictures to tell them apart. */
 const mostClassesForPairs = 60
 
-/** Share of the pictures that even a head of clean labels would miss which may pass for wrong labels, or hide some: measured, see docs/inside/mislabels.md. */
+/** Share of the pictures that even a head of clean labels would miss which may pass for wrong labels, or hide some: set so that intervals hold, see docs/inside/mislabels.md. */
 const tailDoubt = 0.1
 
 interface Sparse {
