@@ -448,6 +448,47 @@ export const failures = {
     "Rename the folders to the model's labels, or leave those classes out.",
   ],
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
+
+  // ── control plane ──
+  host_not_safe: [
+    400,
+    'On {host} everybody in the network could read what is sent.',
+    'Put a proxy with TLS in front and say --behind-proxy, or give --tls-certificate and --tls-key.',
+  ],
+  experiment_exists: [
+    400,
+    'Experiment(name={name}) already exists.',
+    'Use it, or choose another name; a deleted experiment keeps its name until it is restored.',
+  ],
+  experiment_not_found: [404, 'There is no experiment {experiment}.', 'List experiments with GET /api/experiments.'],
+  api_route_not_found: [404, 'There is nothing at {path}.', 'The calls are listed at /api/openapi.json.'],
+  api_request_invalid: [400, 'The request does not fit: {problem}.', 'The calls and their fields are listed at /api/openapi.json.'],
+  api_body_too_large: [
+    413,
+    'The request is larger than {limit}.',
+    'Send it in parts; files go to the artifact routes, which take any size.',
+  ],
+  api_content_type: [
+    415,
+    'The body of the request is not of a kind that is taken here.',
+    'Send JSON with the header Content-Type: application/json.',
+  ],
+  token_wrong: [
+    401,
+    'This token is not known here, or has expired or been revoked.',
+    'Make one with plinth tokens create, or read the owner’s from the file token in Plinth’s home.',
+  ],
+  forbidden: [
+    403,
+    '{user} has no right to do this; it needs the role {right}.',
+    'Ask an admin of the project: plinth users list shows who that is.',
+  ],
+  server_unreachable: [503, 'No Plinth server answers at {url}.', 'Start it with plinth up, or check the address with plinth login URL.'],
+  server_answer: [
+    502,
+    'What answers at {url} is not a Plinth server as this version knows it: {problem}.',
+    'Check the address, and that both sides have the same version of Plinth.',
+  ],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 
 export type FailureCode = keyof typeof failures
@@ -486,6 +527,12 @@ export class Failure<Code extends FailureCode = FailureCode> extends Error {
     this.status = status
     this.next = fill(next, details)
     this.details = details
+  }
+
+  /** The failure that a server told, in its own words: it may know codes that this version does not. */
+  static told({ code, message, next }: { code: string; message: string; next: string }, status: number): Failure {
+    const failure = Object.assign(Object.create(Failure.prototype) as Failure, new Failure('internal', { problem: message }))
+    return Object.assign(failure, { code: code as FailureCode, message, next, status, details: {} })
   }
 
   /** The failure that another process had: its details were complete when it was made there. */

@@ -24,6 +24,7 @@ export const groups: readonly Group[] = [
       predict: () => import('./predict.ts'),
       serve: () => import('./serve.ts'),
       sample: () => import('./sample.ts'),
+      up: () => import('./up.ts'),
       doctor: () => import('./doctor.ts'),
     },
   },

@@ -54,6 +54,62 @@ export interface Schema {
     /** Set when the version was deleted: its number is never given again. */
     deleted: string | null
   }
+
+  // ── who ──
+  projects: { id: string; created: string }
+  users: { name: string; owner: 0 | 1; created: string; disabled: string | null }
+  memberships: { project: string; user: string; role: string }
+  tokens: {
+    id: string
+    hash: string
+    user: string
+    name: string
+    project: string
+    scope: string
+    created: string
+    expires: string | null
+    revoked: string | null
+  }
+  /** Only ever appended to. */
+  audit: { id: Generated<number>; at: string; project: string; user: string; action: string; subject: string; details: string }
+
+  // ── tracking ──
+  /** Times of tracking are milliseconds since 1970. `deleted`: when, or null. */
+  experiments: {
+    id: Generated<number>
+    project: string
+    name: string
+    location: string
+    created: number
+    updated: number
+    deleted: number | null
+  }
+  experiment_tags: { experiment: number; key: string; value: string }
+  /** Runs that a server tracks; `number` is their short name inside the database. Runs of recipes are here too, from their folder's log. */
+  tracked_runs: {
+    number: Generated<number>
+    id: string
+    experiment: number
+    name: string
+    status: string
+    reason: string | null
+    user: string
+    started: number
+    ended: number | null
+    deleted: number | null
+    location: string
+    /** Process that works on it as JSON (track/worker.ts), and its last sign of life; null where nobody promised one. */
+    worker: string | null
+    heartbeat: number | null
+  }
+  params: { run: number; key: string; value: string }
+  tags: { run: number; key: string; value: string }
+  metric_keys: { id: Generated<number>; key: string }
+  /** `special`: 0 a number, 1 NaN (value 0), 2 and 3 infinities (value ± the largest double). */
+  metrics: { run: number; key: number; step: number; timestamp: number; value: number; special: number }
+  /** The greatest by (step, timestamp, value). */
+  latest_metrics: { run: number; key: number; step: number; timestamp: number; value: number; special: number }
+
   migrations: { id: Generated<number>; name: string; applied: string }
 }
 
@@ -93,5 +149,57 @@ export const migrations: readonly Migration[] = [
       'create index test_set_looks_digest on test_set_looks (digest)',
     ],
     down: ['drop table test_set_looks', 'drop table test_set_scores', 'alter table dataset_versions drop column kind'],
+  },
+  {
+    name: '003-control-plane',
+    up: [
+      'create table projects (id text primary key, created text not null) strict',
+      "insert into projects (id, created) values ('default', '2026-11-25T00:00:00.000Z')",
+      'create table users (name text primary key, owner integer not null, created text not null, disabled text) strict',
+      `create table memberships (
+        project text not null references projects (id), "user" text not null references users (name), role text not null,
+        primary key (project, "user")) strict`,
+      `create table tokens (
+        id text primary key, hash text not null, "user" text not null references users (name), name text not null, project text not null,
+        scope text not null, created text not null, expires text, revoked text) strict`,
+      `create table audit (
+        id integer primary key, at text not null, project text not null, "user" text not null, action text not null, subject text not null,
+        details text not null) strict`,
+      `create table experiments (
+        id integer primary key, project text not null references projects (id), name text not null, location text not null,
+        created integer not null, updated integer not null, deleted integer, unique (project, name)) strict`,
+      "insert into experiments (id, project, name, location, created, updated) values (0, 'default', 'Default', 'mlflow-artifacts:/0', 0, 0)",
+      `create table experiment_tags (
+        experiment integer not null references experiments (id), key text not null, value text not null, primary key (experiment, key)) strict`,
+      `create table tracked_runs (
+        number integer primary key, id text not null unique, experiment integer not null references experiments (id), name text not null,
+        status text not null, reason text, "user" text not null, started integer not null, ended integer, deleted integer,
+        location text not null, worker text, heartbeat integer) strict`,
+      'create index tracked_runs_started on tracked_runs (experiment, started desc, id)',
+      'create table params (run integer not null, key text not null, value text not null, primary key (run, key)) strict, without rowid',
+      'create table tags (run integer not null, key text not null, value text not null, primary key (run, key)) strict, without rowid',
+      'create table metric_keys (id integer primary key, key text not null unique) strict',
+      `create table metrics (
+        run integer not null, key integer not null, step integer not null, timestamp integer not null, value real not null,
+        special integer not null, primary key (run, key, step, timestamp, value, special)) strict, without rowid`,
+      `create table latest_metrics (
+        run integer not null, key integer not null, step integer not null, timestamp integer not null, value real not null,
+        special integer not null, primary key (run, key)) strict, without rowid`,
+    ],
+    down: [
+      'drop table latest_metrics',
+      'drop table metrics',
+      'drop table metric_keys',
+      'drop table tags',
+      'drop table params',
+      'drop table tracked_runs',
+      'drop table experiment_tags',
+      'drop table experiments',
+      'drop table audit',
+      'drop table tokens',
+      'drop table memberships',
+      'drop table users',
+      'drop table projects',
+    ],
   },
 ]

@@ -1,0 +1,81 @@
+/**
+ * API tokens: `plinth_<id>_<secret>`. The secret is 32 random bytes, kept only as its SHA-256 (it has too much entropy to be guessed, so a
+ * slow hash would buy nothing); the id finds the row without comparing secrets.
+ */
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { Principal, Role, Scope } from '../api/principal.ts'
+import type { Db } from '../db/open.ts'
+import { Failure } from '../failure.ts'
+
+export interface NewToken {
+  user: string
+  name: string
+  project: string
+  scope: Scope
+  /** ISO 8601; null = never. */
+  expires: string | null
+}
+
+/** Answers the token itself, which nobody can read again. */
+export async function createToken(db: Db, { user, name, project, scope, expires }: NewToken): Promise<{ id: string; token: string }> {
+  const id = randomBytes(6).toString('hex')
+  const token = `plinth_${id}_${randomBytes(32).toString('base64url')}`
+  const row = {
+    id,
+    hash: sha256(token).toString('hex'),
+    user,
+    name,
+    project,
+    scope,
+    created: new Date().toISOString(),
+    expires,
+    revoked: null,
+  }
+  await db.insertInto('tokens').values(row).execute()
+  return { id, token }
+}
+
+/** `Bearer TOKEN` → who that is; null without a header. MLflow's clients may also send it as the password of Basic. throws token_wrong */
+export async function authenticate(db: Db, authorization: string | undefined): Promise<Principal | null> {
+  if (!authorization) return null
+  const given = tokenIn(authorization)
+  const [, id] = /^plinth_([0-9a-f]{12})_[\w-]{43}$/.exec(given ?? '') ?? []
+  if (!given || !id) throw new Failure('token_wrong')
+  const row = await db
+    .selectFrom('tokens')
+    .innerJoin('users', 'users.name', 'tokens.user')
+    .leftJoin('memberships', join => join.onRef('memberships.user', '=', 'tokens.user').onRef('memberships.project', '=', 'tokens.project'))
+    .select([
+      'tokens.hash',
+      'tokens.user',
+      'tokens.project',
+      'tokens.scope',
+      'tokens.expires',
+      'tokens.revoked',
+      'users.owner',
+      'users.disabled',
+      'memberships.role',
+    ])
+    .where('tokens.id', '=', id)
+    .executeTakeFirst()
+  const right = row && timingSafeEqual(Buffer.from(row.hash, 'hex'), sha256(given))
+  if (!right || row.revoked || row.disabled || (row.expires && row.expires <= new Date().toISOString())) throw new Failure('token_wrong')
+  return {
+    user: row.user,
+    owner: row.owner === 1,
+    project: row.project,
+    role: (row.role as Role | null) ?? null,
+    scope: row.scope as Scope,
+    token: id,
+  }
+}
+
+function tokenIn(authorization: string): string | null {
+  const [kind = '', value = ''] = authorization.split(' ', 2)
+  if (/^bearer$/i.test(kind)) return value
+  if (!/^basic$/i.test(kind)) return null
+  const text = Buffer.from(value, 'base64').toString('utf8')
+  return text.slice(text.indexOf(':') + 1)
+}
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest()

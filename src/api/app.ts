@@ -1,0 +1,150 @@
+/** The control plane's HTTP: one Fastify application, a closed table of routes, and the same checks in front of each of them. */
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { Failure } from '../failure.ts'
+import { checkOrigin, securityHeaders } from './guards.ts'
+import { checkRight, type Principal } from './principal.ts'
+import type { Context, ForeignRoute, Route } from './route.ts'
+
+export interface AppOptions {
+  routes: readonly Route[]
+  foreign: readonly ForeignRoute[]
+  /** Who a request's token belongs to; null where it carries none. throws token_required for one that is wrong, expired or revoked */
+  authenticate(authorization: string | undefined): Promise<Principal | null>
+  /** Only names of this machine are answered. */
+  loopback: boolean
+  /** Addresses of proxies whose X-Forwarded headers are believed. */
+  trustProxy?: readonly string[]
+  /** A request that ended, for logs and metrics. */
+  onAnswered?(what: { method: string; route: string; status: number; milliseconds: number; user: string | null; error?: unknown }): void
+}
+
+const jsonLimit = 16 * 2 ** 20
+
+export function createApp(options: AppOptions): FastifyInstance {
+  const app = Fastify({
+    logger: false,
+    bodyLimit: jsonLimit,
+    requestTimeout: 0, // uploads take as long as they take; headers and idle connections are bounded by the server below
+    onProtoPoisoning: 'error',
+    onConstructorPoisoning: 'error',
+    routerOptions: { maxParamLength: 2000, ignoreTrailingSlash: false, caseSensitive: true },
+    ...(options.trustProxy && { trustProxy: [...options.trustProxy] }),
+    http: { headersTimeout: 20_000, maxHeaderSize: 16 * 1024 },
+  })
+  app.decorateRequest('principal', null)
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers(securityHeaders)
+    checkOrigin(request.raw, { loopback: options.loopback })
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    const { principal } = request as Asked
+    options.onAnswered?.({
+      method: request.method,
+      route: request.routeOptions.url ?? '(none)',
+      status: reply.statusCode,
+      milliseconds: reply.elapsedTime,
+      user: principal?.user ?? null,
+    })
+  })
+  app.setErrorHandler((error, _, reply) => {
+    const { status, body } = asAnswer(error)
+    reply.code(status).send(body)
+  })
+  app.setNotFoundHandler((request, reply) => {
+    const { status, body } = asAnswer(new Failure('api_route_not_found', { path: request.url.split('?', 1)[0]!.slice(0, 200) }))
+    reply.code(status).send(body)
+  })
+  for (const route of options.routes) mount(app, route, options)
+  // bodies that are not JSON are nobody's in this scope; foreign routes that stream take theirs raw
+  const kinds = Map.groupBy(options.foreign, ({ body }) => body)
+  for (const [body, routes] of kinds)
+    app.register(async scope => {
+      if (body !== 'json') {
+        scope.removeAllContentTypeParsers()
+        scope.addContentTypeParser('*', (_, payload, done) => done(null, body === 'stream' ? payload : undefined))
+      }
+      for (const route of routes) mountForeign(scope, route, options)
+    })
+  return app
+}
+
+type Asked = FastifyRequest & { principal?: Principal | null }
+
+/** Checked before the body is read. */
+const rightOf =
+  (right: Route['call']['right'], { authenticate }: AppOptions) =>
+  async (request: FastifyRequest) => {
+    if (right === 'public') return
+    const principal = await authenticate(request.headers.authorization)
+    ;(request as Asked).principal = principal
+    checkRight(principal, right)
+  }
+
+function contextOf(request: FastifyRequest, reply: FastifyReply): Context {
+  const { principal } = request as Asked
+  const gone = new AbortController()
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) gone.abort()
+  })
+  return { principal: principal!, project: principal?.project ?? 'default', signal: gone.signal }
+}
+
+function mount(app: FastifyInstance, { call, answer }: Route, options: AppOptions): void {
+  app.route({
+    method: call.method,
+    url: call.path,
+    onRequest: rightOf(call.right, options),
+    handler: async (request, reply) => {
+      const given = { ...(request.query as object), ...(request.body as object | undefined), ...(request.params as object) }
+      const input = call.input.safeParse(given)
+      if (!input.success) throw new Failure('api_request_invalid', { problem: firstProblem(input.error) })
+      return await answer(input.data, contextOf(request, reply))
+    },
+  })
+}
+
+function mountForeign(scope: FastifyInstance, route: ForeignRoute, options: AppOptions): void {
+  scope.route({
+    method: route.method,
+    url: route.path,
+    ...(route.body === 'stream' && { bodyLimit: Number.MAX_SAFE_INTEGER }),
+    onRequest: rightOf(route.right, options),
+    errorHandler: (error, _, reply) => {
+      const { status, body } = route.failed(error)
+      reply.code(status).send(body)
+    },
+    handler: async (request, reply) => {
+      const query = new URLSearchParams(request.url.split('?')[1] ?? '')
+      const { raw } = request
+      const answered = await route.answer(
+        { params: request.params as Record<string, string>, query, body: request.body, raw, response: reply.raw },
+        contextOf(request, reply),
+      )
+      if (answered === null) return reply.hijack()
+      return answered
+    },
+  })
+}
+
+/** The first thing that is wrong, by its name: `limit: Too big: expected number to be <=1000`. */
+const firstProblem = (error: z.ZodError): string => {
+  const [issue] = error.issues
+  return issue ? `${issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''}${issue.message}` : 'it does not fit'
+}
+
+/** A failure as it is; what Fastify refuses by itself with its status; anything else is ours, and says nothing of the inside. */
+export function asAnswer(error: unknown): { status: number; body: { error: { code: string; message: string; next: string } } } {
+  const failure = error instanceof Failure ? error : translated(error)
+  return { status: failure.status, body: { error: failure.toJSON() } }
+}
+
+function translated(error: unknown): Failure {
+  const { statusCode = 500, code = '', message = '' } = error as { statusCode?: number; code?: string; message?: string }
+  if (error instanceof z.ZodError) return new Failure('api_request_invalid', { problem: firstProblem(error) })
+  if (statusCode === 413) return new Failure('api_body_too_large', { limit: `${jsonLimit / 2 ** 20} MB` }, { cause: error })
+  if (statusCode === 415) return new Failure('api_content_type', {}, { cause: error })
+  if (statusCode < 500)
+    return new Failure('api_request_invalid', { problem: code.startsWith('FST_') ? message : 'it cannot be read' }, { cause: error })
+  return new Failure('internal', { problem: 'see the log of the server' }, { cause: error })
+}

@@ -1,0 +1,59 @@
+/** The composition root of `plinth up`: one process that tracks runs and keeps models, behind one HTTP application. */
+import type { AddressInfo } from 'node:net'
+import { ownerToken } from './accounts/owner.ts'
+import { authenticate } from './accounts/tokens.ts'
+import { createApp } from './api/app.ts'
+import { isLoopback } from './api/guards.ts'
+import { type ForeignRoute, type Route, route } from './api/route.ts'
+import { home as homePath, version } from './config.ts'
+import type { Home } from './db/home.ts'
+import { Failure } from './failure.ts'
+import { calls } from './sdk/calls/index.ts'
+import { createExperiment, getExperiment, listExperiments } from './track/experiments.ts'
+import { openHome as openHomeAt } from './track/home.ts'
+
+export const openHome = (): Promise<Home> => openHomeAt(homePath())
+
+export interface ControlPlane {
+  url: string
+  /** The owner's, for this machine. */
+  token: string
+  close(): Promise<void>
+}
+
+export async function startControlPlane(home: Home, { host, port }: { host: string; port: number }): Promise<ControlPlane> {
+  const loopback = isLoopback(host)
+  if (!loopback) throw new Failure('host_not_safe', { host })
+  const token = await ownerToken(home)
+  const app = createApp({
+    routes: routesOf(home),
+    foreign: foreignRoutesOf(home),
+    authenticate: authorization => authenticate(home.db, authorization),
+    loopback,
+  })
+  await app.listen({ host, port })
+  const { port: bound } = app.server.address() as AddressInfo
+  return { url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`, token, close: () => app.close() }
+}
+
+/** Every call of the contract and who answers it. */
+export const routesOf = ({ db }: Pick<Home, 'db'>): Route[] => [
+  route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
+  route(calls.createExperiment, (input, { project }) => createExperiment(db, project, input)),
+  route(calls.getExperiment, ({ experiment }, { project }) => getExperiment(db, project, experiment)),
+  route(calls.listExperiments, (input, { project }) => listExperiments(db, project, input)),
+]
+
+/** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
+export const foreignRoutesOf = (_: Pick<Home, 'db'>): ForeignRoute[] => [
+  ...['/healthz', '/health'].map(
+    (path): ForeignRoute => ({
+      method: 'GET',
+      path,
+      right: 'public',
+      body: 'none',
+      answer: () => 'OK',
+      failed: () => ({ status: 500, body: 'not OK' }),
+    }),
+  ),
+]

@@ -1,0 +1,5 @@
+/** Every call of the contract. */
+import { calls as experiments } from './experiments.ts'
+import { calls as server } from './server.ts'
+
+export const calls = { ...server, ...experiments }

@@ -1,0 +1,67 @@
+/** Experiments in the database. Everything asked for in another project is not found. */
+import type { Db } from '../db/open.ts'
+import { Failure } from '../failure.ts'
+import type { Experiment } from '../sdk/calls/experiments.ts'
+
+/** throws experiment_exists (deleted ones keep their name) */
+export async function createExperiment(
+  db: Db,
+  project: string,
+  { name, tags }: { name: string; tags: Record<string, string> },
+): Promise<Experiment> {
+  const now = Date.now()
+  return await db.transaction().execute(async transaction => {
+    const row = await transaction
+      .insertInto('experiments')
+      .values({ project, name, location: '', created: now, updated: now, deleted: null })
+      .onConflict(conflict => conflict.columns(['project', 'name']).doNothing())
+      .returning('id')
+      .executeTakeFirst()
+    if (!row) throw new Failure('experiment_exists', { name })
+    const location = `mlflow-artifacts:/${row.id}`
+    await transaction.updateTable('experiments').set({ location }).where('id', '=', row.id).execute()
+    const rows = Object.entries(tags).map(([key, value]) => ({ experiment: row.id, key, value }))
+    if (rows.length > 0) await transaction.insertInto('experiment_tags').values(rows).execute()
+    return { experiment: String(row.id), name, location, created: now, updated: now, deleted: false, tags }
+  })
+}
+
+/** throws experiment_not_found */
+export async function getExperiment(db: Db, project: string, experiment: string): Promise<Experiment> {
+  const row = await db
+    .selectFrom('experiments')
+    .selectAll()
+    .where('id', '=', Number(experiment))
+    .where('project', '=', project)
+    .executeTakeFirst()
+  if (!row) throw new Failure('experiment_not_found', { experiment })
+  return (await withTags(db, [row]))[0]!
+}
+
+/** Newest first. */
+export async function listExperiments(db: Db, project: string, { limit, after }: { limit: number; after?: string | undefined }) {
+  let query = db.selectFrom('experiments').selectAll().where('project', '=', project).where('deleted', 'is', null)
+  if (after !== undefined) query = query.where('id', '<', Number(after))
+  const rows = await query
+    .orderBy('id', 'desc')
+    .limit(limit + 1)
+    .execute()
+  const items = await withTags(db, rows.slice(0, limit))
+  return { items, next: rows.length > limit ? items.at(-1)!.experiment : null }
+}
+
+type Row = { id: number; name: string; location: string; created: number; updated: number; deleted: number | null }
+async function withTags(db: Db, rows: readonly Row[]): Promise<Experiment[]> {
+  const ids = rows.map(row => row.id)
+  const tags = ids.length === 0 ? [] : await db.selectFrom('experiment_tags').selectAll().where('experiment', 'in', ids).execute()
+  const of = Map.groupBy(tags, tag => tag.experiment)
+  return rows.map(({ id, name, location, created, updated, deleted }) => ({
+    experiment: String(id),
+    name,
+    location,
+    created,
+    updated,
+    deleted: deleted !== null,
+    tags: Object.fromEntries((of.get(id) ?? []).map(({ key, value }) => [key, value])),
+  }))
+}
