@@ -3,6 +3,7 @@ import { rename, rm } from 'node:fs/promises'
 import { sql, type Transaction } from 'kysely'
 import { Failure } from '../failure.ts'
 import { storageFailure, temporaryPath } from '../storage/disk.ts'
+import { forPostgres, isPostgres } from './dialect.ts'
 import { type Migration, migrations, type Schema } from './schema.ts'
 import { connect, type Db } from './sqlite.ts'
 
@@ -12,15 +13,17 @@ import { connect, type Db } from './sqlite.ts'
  */
 export async function migrate(db: Db, path: string, known: readonly Migration[] = migrations): Promise<void> {
   if (missing(await appliedTo(db), known, path).length === 0) return
+  const speak = isPostgres(path) ? forPostgres : (statement: string) => statement
   await db.transaction().execute(async transaction => {
-    await sql`create table if not exists migrations (id integer primary key, name text not null unique, applied text not null) strict`.execute(
-      transaction,
-    )
+    if (isPostgres(path)) await sql`select pg_advisory_xact_lock(7005)`.execute(transaction) // processes that start together
+    const table = 'create table if not exists migrations (id integer primary key, name text not null unique, applied text not null) strict'
+    await sql.raw(speak(table)).execute(transaction)
     const applied = await appliedTo(transaction)
     const next = missing(applied, known, path)
-    if (next.length > 0 && applied.length > 0 && path !== ':memory:') await backUp(path, `${path}.before-${next[0]!.name}`)
+    if (next.length > 0 && applied.length > 0 && path !== ':memory:' && !isPostgres(path))
+      await backUp(path, `${path}.before-${next[0]!.name}`)
     for (const migration of next) {
-      for (const statement of migration.up) await sql.raw(statement).execute(transaction)
+      for (const statement of migration.up) await sql.raw(speak(statement)).execute(transaction)
       await transaction.insertInto('migrations').values({ name: migration.name, applied: new Date().toISOString() }).execute()
     }
   })
@@ -39,8 +42,8 @@ export async function goBackBefore(db: Db, name: string, known: readonly Migrati
 }
 
 async function appliedTo(db: Db | Transaction<Schema>): Promise<string[]> {
-  const table = sql<{ name: string }>`select name from sqlite_schema where type = 'table' and name = 'migrations'`
-  if ((await table.execute(db)).rows.length === 0) return []
+  const tables = await db.introspection.getTables()
+  if (!tables.some(({ name }) => name === 'migrations')) return []
   return (await db.selectFrom('migrations').select('name').orderBy('id').execute()).map(row => row.name)
 }
 

@@ -1,16 +1,17 @@
+import { isPostgres } from './dialect.ts'
 import { migrate } from './migrate.ts'
 import { connect, type Db } from './sqlite.ts'
 
 export type { Db } from './sqlite.ts'
 
 /**
- * `path`: a file, made on first use, or `:memory:`. Brings the schema up to date, after a copy of the file beside it.
- * throws home_too_new, home_damaged, home_busy, disk_full, read_only, not_permitted
+ * `target`: a file, made on first use, `:memory:`, or postgres://… Brings the schema up to date, after a copy of the file beside it.
+ * throws home_too_new, home_damaged, home_busy, disk_full, read_only, not_permitted, database_unreachable
  */
-export async function openDatabase(path: string): Promise<Db> {
-  const db = await connect(path)
+export async function openDatabase(target: string): Promise<Db> {
+  const db = isPostgres(target) ? (await import('./postgres.ts')).connectPostgres(target) : await connect(target)
   try {
-    await migrate(db, path)
+    await migrate(db, target)
     return db
   } catch (error) {
     await db.destroy()
