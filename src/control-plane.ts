@@ -11,6 +11,8 @@ import { Failure } from './failure.ts'
 import { calls } from './sdk/calls/index.ts'
 import { createExperiment, getExperiment, listExperiments } from './track/experiments.ts'
 import { openHome as openHomeAt } from './track/home.ts'
+import { createRunLog, type RunLog } from './track/log.ts'
+import { runRoutes } from './track/mlflow/runs.ts'
 
 export const openHome = (): Promise<Home> => openHomeAt(homePath())
 
@@ -25,15 +27,23 @@ export async function startControlPlane(home: Home, { host, port }: { host: stri
   const loopback = isLoopback(host)
   if (!loopback) throw new Failure('host_not_safe', { host })
   const token = await ownerToken(home)
+  const log = createRunLog(home.db)
   const app = createApp({
     routes: routesOf(home),
-    foreign: foreignRoutesOf(home),
+    foreign: foreignRoutesOf(home, log),
     authenticate: authorization => authenticate(home.db, authorization),
     loopback,
   })
   await app.listen({ host, port })
   const { port: bound } = app.server.address() as AddressInfo
-  return { url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`, token, close: () => app.close() }
+  return {
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
+    token,
+    close: async () => {
+      await app.close()
+      await log.close()
+    },
+  }
 }
 
 /** Every call of the contract and who answers it. */
@@ -45,7 +55,7 @@ export const routesOf = ({ db }: Pick<Home, 'db'>): Route[] => [
 ]
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
-export const foreignRoutesOf = (_: Pick<Home, 'db'>): ForeignRoute[] => [
+export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog): ForeignRoute[] => [
   ...['/healthz', '/health'].map(
     (path): ForeignRoute => ({
       method: 'GET',
@@ -56,4 +66,5 @@ export const foreignRoutesOf = (_: Pick<Home, 'db'>): ForeignRoute[] => [
       failed: () => ({ status: 500, body: 'not OK' }),
     }),
   ),
+  ...runRoutes(db, log),
 ]

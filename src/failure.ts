@@ -450,6 +450,21 @@ export const failures = {
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
 
   // ── control plane ──
+  mlflow_parameter: [400, '{problem}', ''],
+  experiment_deleted: [
+    400,
+    'The experiment {experiment} must be in the active state, but it is deleted.',
+    'Restore it first, or use another one.',
+  ],
+  run_name_ambiguous: [400, 'The run is called {name} and, by its tag mlflow.runName, {tag}.', 'Give it one name.'],
+  tag_not_found: [404, 'There is no tag {key} on {of}.', 'Look at the tags that are there.'],
+  tracked_run_not_found: [404, 'There is no run {run}.', 'List runs with plinth runs list, or look into another project.'],
+  tracked_run_deleted: [400, 'The run {run} must be in the active state, but it is deleted.', 'Restore it first.'],
+  param_changed: [
+    400,
+    'Changing param values is not allowed. The param {key} of run {run} is {old} and cannot become {value}.',
+    'Log it under another name, or start another run.',
+  ],
   host_not_safe: [
     400,
     'On {host} everybody in the network could read what is sent.',

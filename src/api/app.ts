@@ -62,7 +62,8 @@ export function createApp(options: AppOptions): FastifyInstance {
     app.register(async scope => {
       if (body !== 'json') {
         scope.removeAllContentTypeParsers()
-        scope.addContentTypeParser('*', (_, payload, done) => done(null, body === 'stream' ? payload : undefined))
+        if (body === 'text') scope.addContentTypeParser('*', { parseAs: 'string' }, (_, text, done) => done(null, text))
+        else scope.addContentTypeParser('*', (_, payload, done) => done(null, body === 'stream' ? payload : undefined))
       }
       for (const route of routes) mountForeign(scope, route, options)
     })

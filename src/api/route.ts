@@ -33,8 +33,8 @@ export interface ForeignRoute {
   /** `:name` for one segment, `*` at the end for the rest of the path. */
   path: string
   right: Right
-  /** How the body arrives: parsed JSON, not at all, or as the stream that it is. */
-  body: 'json' | 'none' | 'stream'
+  /** How the body arrives: parsed JSON, as text, not at all, or as the stream that it is. */
+  body: 'json' | 'text' | 'none' | 'stream'
   /** What is returned is sent as JSON; null means that the response was written. */
   answer(request: ForeignRequest, context: Context): unknown
   /** How this protocol says that something went wrong. */

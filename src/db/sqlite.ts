@@ -1,7 +1,7 @@
 /** SQLite inside this process, in write-ahead mode, so that commands and trainings read and write at the same time. */
 import { closeSync, openSync, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import type { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, type SqliteDialectConfig, SqliteDriver } from 'kysely'
 import { Failure } from '../failure.ts'
 import { storageFailure } from '../storage/disk.ts'
@@ -11,6 +11,9 @@ export type Db = Kysely<Schema>
 
 /** How long a statement waits for another process's transaction, in milliseconds. Transactions here take a few. */
 const patience = 10_000
+
+/** Compiled statements that are kept: compiling costs more than a small statement does. */
+const mostStatements = 500
 
 /** `path`: a file, made on first use, or `:memory:`. The database as it is, whatever its schema; `openDatabase` is what to call. */
 export async function connect(path: string): Promise<Db> {
@@ -57,15 +60,25 @@ function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['dat
       throw sqliteFailure(error, path)
     }
   }
+  const prepare = (text: string) => coded(() => database.prepare(text.replace(/\$(\d+)/g, '?$1'))) // PostgreSQL's form is taken too
+  const kept = new Map<string, StatementSync>()
+  const known = (text: string) => {
+    const found = kept.get(text)
+    if (found) return found
+    if (kept.size >= mostStatements) kept.delete(kept.keys().next().value!)
+    const statement = prepare(text)
+    kept.set(text, statement)
+    return statement
+  }
   return {
     prepare(text) {
-      const statement = coded(() => database.prepare(text))
+      const statement = known(text)
       return {
         reader: statement.columns().length > 0,
         all: parameters => coded(() => statement.all(...(parameters as never[]))),
         run: parameters => coded(() => statement.run(...(parameters as never[]))),
         *iterate(parameters) {
-          const rows = coded(() => statement.iterate(...(parameters as never[])))
+          const rows = coded(() => prepare(text).iterate(...(parameters as never[]))) // one of its own: others may ask the same meanwhile
           for (let row = coded(() => rows.next()); !row.done; row = coded(() => rows.next())) yield row.value
         },
       }

@@ -1,0 +1,157 @@
+/** Runs and what they log, in MLflow's words. */
+import type { ForeignRoute } from '../../api/route.ts'
+import type { Db } from '../../db/open.ts'
+import { Failure } from '../../failure.ts'
+import type { RunStatus } from '../../sdk/shapes.ts'
+import type { RunLog } from '../log.ts'
+import {
+  createTrackedRun,
+  deleteRunTag,
+  getTrackedRun,
+  metricHistory,
+  setDeleted,
+  setRunTag,
+  type TrackedRun,
+  updateTrackedRun,
+} from '../tracked-runs.ts'
+import { compact, type Message, mlflowRoute, wireNumber } from './wire.ts'
+
+export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
+  ...mlflowRoute('POST', '/mlflow/runs/create', 'editor', async (message, { project, principal }) => {
+    const run = await createTrackedRun(db, project, {
+      experiment: message.text('experiment_id') || '0',
+      name: message.text('run_name'),
+      user: message.text('user_id') || principal.user,
+      started: message.integer('start_time'),
+      tags: message.messages('tags').map(pair),
+    })
+    const { outputs: _, ...created } = asMlflowRun(run)
+    return { run: created }
+  }),
+  ...mlflowRoute('GET', '/mlflow/runs/get', 'viewer', async (message, { project }) => ({
+    run: asMlflowRun(await getTrackedRun(db, project, runId(message))),
+  })),
+  ...mlflowRoute('POST', '/mlflow/runs/update', 'editor', async (message, { project }) => {
+    const run = await updateTrackedRun(db, project, runId(message), {
+      name: message.text('run_name'),
+      status: statusOf(message),
+      ended: message.integer('end_time'),
+    })
+    return { run_info: infoOf(run) }
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/delete', 'editor', async (message, { project }) => {
+    await setDeleted(db, project, runId(message), true)
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/restore', 'editor', async (message, { project }) => {
+    await setDeleted(db, project, runId(message), false)
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'editor', async (message, { project }) => {
+    await log.log({ project, run: runId(message), metrics: [metric(message)], params: [], tags: [] })
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/log-parameter', 'editor', async (message, { project }) => {
+    await log.log({ project, run: runId(message), metrics: [], params: [param(message)], tags: [] })
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/set-tag', 'editor', async (message, { project }) => {
+    const { key, value } = pair(message)
+    await setRunTag(db, project, runId(message), key, value)
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/delete-tag', 'editor', async (message, { project }) => {
+    await deleteRunTag(db, project, runId(message), message.required('key'))
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/log-batch', 'editor', async (message, { project }) => {
+    const batch = {
+      metrics: message.messages('metrics').map(metric),
+      params: message.messages('params').map(param),
+      tags: message.messages('tags').map(pair),
+    }
+    checkBatch(batch)
+    await log.log({ project, run: runId(message), ...batch })
+    return {}
+  }),
+  ...mlflowRoute('GET', '/mlflow/metrics/get-history', 'viewer', async (message, { project }) => {
+    const points = await metricHistory(db, project, runId(message), message.required('metric_key'))
+    return compact({ metrics: points.map(point => ({ ...point, value: wireNumber(point.value) })) })
+  }),
+]
+
+const runId = (message: Message) => message.text('run_id') || message.required('run_uuid')
+const pair = (message: Message) => ({ key: message.required('key'), value: message.text('value') ?? '' })
+const param = (message: Message) => ({ key: message.required('key'), value: (message.text('value') ?? '').slice(0, 6000) })
+
+function metric(message: Message) {
+  const key = message.required('key')
+  const value = message.number('value')
+  const timestamp = message.integer('timestamp')
+  if (value === undefined) throw new Failure('mlflow_parameter', { problem: "Missing value for required parameter 'value'." })
+  if (timestamp === undefined) throw new Failure('mlflow_parameter', { problem: "Missing value for required parameter 'timestamp'." })
+  return { key, value, timestamp, step: message.integer('step') ?? 0 }
+}
+
+function checkBatch({ metrics, params, tags }: { metrics: unknown[]; params: unknown[]; tags: unknown[] }): void {
+  const limit = (what: string, count: number, most: number) => {
+    if (count > most) throw new Failure('mlflow_parameter', { problem: `A batch may hold at most ${most} ${what}; this one has ${count}.` })
+  }
+  limit('metrics', metrics.length, 1000)
+  limit('params', params.length, 100)
+  limit('tags', tags.length, 100)
+  limit('entries', metrics.length + params.length + tags.length, 1000)
+}
+
+// ── as MLflow calls it ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const toMlflow: Record<RunStatus, string> = {
+  queued: 'SCHEDULED',
+  starting: 'SCHEDULED',
+  setting_up: 'SCHEDULED',
+  running: 'RUNNING',
+  stopping: 'RUNNING',
+  succeeded: 'FINISHED',
+  failed: 'FAILED',
+  cancelled: 'KILLED',
+}
+const fromMlflow = new Map<string, RunStatus>([
+  ['RUNNING', 'running'],
+  ['SCHEDULED', 'queued'],
+  ['FINISHED', 'succeeded'],
+  ['FAILED', 'failed'],
+  ['KILLED', 'cancelled'],
+])
+function statusOf(message: Message): RunStatus | undefined {
+  const word = message.text('status')
+  if (word === undefined) return undefined
+  const status = fromMlflow.get(word)
+  if (!status) throw new Failure('mlflow_parameter', { problem: `Invalid value ${JSON.stringify(word)} for parameter 'status' supplied.` })
+  return status
+}
+
+export const infoOf = (run: TrackedRun) =>
+  compact({
+    run_id: run.run,
+    run_uuid: run.run,
+    run_name: run.name,
+    experiment_id: run.experiment,
+    user_id: run.user,
+    status: toMlflow[run.status],
+    start_time: run.started,
+    end_time: run.ended ?? undefined,
+    artifact_uri: run.location,
+    lifecycle_stage: run.deleted ? 'deleted' : 'active',
+  })
+
+export const asMlflowRun = (run: TrackedRun) => ({
+  info: infoOf(run),
+  data: compact({
+    metrics: run.metrics.map(point => ({ ...point, value: wireNumber(point.value) })),
+    params: pairs(run.params),
+    tags: pairs(run.tags),
+  }),
+  inputs: {},
+  outputs: {},
+})
+const pairs = (record: Record<string, string>) => Object.entries(record).map(([key, value]) => ({ key, value }))
