@@ -450,6 +450,12 @@ export const failures = {
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
 
   // ── control plane ──
+  search_invalid: [
+    400,
+    'The search cannot be understood: {problem}.',
+    "Write conditions like metrics.loss < 0.5 and params.net = 'lite', joined by AND.",
+  ],
+  page_invalid: [400, 'This page token does not belong to this search.', 'Start again without a page token.'],
   mlflow_parameter: [400, '{problem}', ''],
   experiment_deleted: [
     400,

@@ -104,6 +104,19 @@ export interface Schema {
   }
   params: { run: number; key: string; value: string }
   tags: { run: number; key: string; value: string }
+  /** Datasets that runs say they used, one row for each (name, digest) of an experiment. */
+  logged_datasets: {
+    id: Generated<number>
+    experiment: number
+    name: string
+    digest: string
+    source_type: string
+    source: string
+    schema: string | null
+    profile: string | null
+  }
+  /** `tags`: JSON list of {key, value}; `context`: the tag mlflow.data.context. */
+  run_inputs: { run: number; dataset: number; context: string | null; tags: string }
   metric_keys: { id: Generated<number>; key: string }
   /** `special`: 0 a number, 1 NaN (value 0), 2 and 3 infinities (value ± the largest double). */
   metrics: { run: number; key: number; step: number; timestamp: number; value: number; special: number }
@@ -178,6 +191,10 @@ export const migrations: readonly Migration[] = [
       'create index tracked_runs_started on tracked_runs (experiment, started desc, id)',
       'create table params (run integer not null, key text not null, value text not null, primary key (run, key)) strict, without rowid',
       'create table tags (run integer not null, key text not null, value text not null, primary key (run, key)) strict, without rowid',
+      `create table logged_datasets (
+        id integer primary key, experiment integer not null references experiments (id), name text not null, digest text not null,
+        source_type text not null, source text not null, schema text, profile text, unique (experiment, name, digest)) strict`,
+      'create table run_inputs (run integer not null, dataset integer not null, context text, tags text not null, primary key (run, dataset)) strict',
       'create table metric_keys (id integer primary key, key text not null unique) strict',
       `create table metrics (
         run integer not null, key integer not null, step integer not null, timestamp integer not null, value real not null,
@@ -190,6 +207,8 @@ export const migrations: readonly Migration[] = [
       'drop table latest_metrics',
       'drop table metrics',
       'drop table metric_keys',
+      'drop table run_inputs',
+      'drop table logged_datasets',
       'drop table tags',
       'drop table params',
       'drop table tracked_runs',
