@@ -1,5 +1,6 @@
 /** The composition root of `plinth up`: one process that tracks runs and keeps models, behind one HTTP application. */
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { ownerToken } from './accounts/owner.ts'
 import { authenticate } from './accounts/tokens.ts'
 import { createApp } from './api/app.ts'
@@ -9,9 +10,12 @@ import { home as homePath, version } from './config.ts'
 import type { Home } from './db/home.ts'
 import { Failure } from './failure.ts'
 import { calls } from './sdk/calls/index.ts'
+import { diskObjects } from './storage/disk-objects.ts'
 import { createExperiment, getExperiment, listExperiments } from './track/experiments.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
+import { artifactRoutes } from './track/mlflow/artifacts.ts'
+import { experimentRoutes } from './track/mlflow/experiments.ts'
 import { runRoutes } from './track/mlflow/runs.ts'
 
 export const openHome = (): Promise<Home> => openHomeAt(homePath())
@@ -55,7 +59,7 @@ export const routesOf = ({ db }: Pick<Home, 'db'>): Route[] => [
 ]
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
-export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog): ForeignRoute[] => [
+export const foreignRoutesOf = ({ db, path }: Pick<Home, 'db' | 'path'>, log: RunLog): ForeignRoute[] => [
   ...['/healthz', '/health'].map(
     (path): ForeignRoute => ({
       method: 'GET',
@@ -66,5 +70,7 @@ export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog): ForeignR
       failed: () => ({ status: 500, body: 'not OK' }),
     }),
   ),
+  ...experimentRoutes(db),
   ...runRoutes(db, log),
+  ...artifactRoutes(db, diskObjects(join(path, 'artifacts'))),
 ]

@@ -450,6 +450,15 @@ export const failures = {
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
 
   // ── control plane ──
+  object_name: [400, 'A file cannot be called {name} here.', 'Use names without .., backslashes, control characters and empty parts.'],
+  object_in_the_way: [
+    409,
+    'There is a file where {name} needs a folder, or the other way round.',
+    'Choose another name, or delete what is there first.',
+  ],
+  artifact_path: [400, 'Invalid path {path}.', 'Use a relative path with forward slashes, without .. and #.'],
+  artifact_not_found: [404, 'There is no artifact {path}.', 'List what is there first.'],
+  experiment_name_unknown: [404, 'There is no experiment called {name}.', 'List experiments with GET /api/experiments.'],
   search_invalid: [
     400,
     'The search cannot be understood: {problem}.',

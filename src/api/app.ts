@@ -116,6 +116,8 @@ function mountForeign(scope: FastifyInstance, route: ForeignRoute, options: AppO
       reply.code(status).send(body)
     },
     handler: async (request, reply) => {
+      // a route that writes its answer itself still carries the headers of all answers
+      for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value)
       const query = new URLSearchParams(request.url.split('?')[1] ?? '')
       const { raw } = request
       const answered = await route.answer(

@@ -65,3 +65,75 @@ async function withTags(db: Db, rows: readonly Row[]): Promise<Experiment[]> {
     tags: Object.fromEntries((of.get(id) ?? []).map(({ key, value }) => [key, value])),
   }))
 }
+
+/** A deleted one too: its name is taken. throws experiment_named_nothing */
+export async function getExperimentByName(db: Db, project: string, name: string): Promise<Experiment> {
+  const row = await db.selectFrom('experiments').selectAll().where('name', '=', name).where('project', '=', project).executeTakeFirst()
+  if (!row) throw new Failure('experiment_name_unknown', { name })
+  return (await withTags(db, [row]))[0]!
+}
+
+/** throws experiment_not_found, experiment_deleted, experiment_exists */
+export async function renameExperiment(db: Db, project: string, experiment: string, name: string): Promise<void> {
+  await active(db, project, experiment)
+  await db.transaction().execute(async transaction => {
+    const taken = await transaction
+      .selectFrom('experiments')
+      .select('id')
+      .where('name', '=', name)
+      .where('project', '=', project)
+      .executeTakeFirst()
+    if (taken && String(taken.id) !== experiment) throw new Failure('experiment_exists', { name })
+    await transaction.updateTable('experiments').set({ name, updated: Date.now() }).where('id', '=', Number(experiment)).execute()
+  })
+}
+
+/** With all its runs, and back with all its runs. throws experiment_not_found, also for one that is deleted already */
+export async function deleteExperiment(db: Db, project: string, experiment: string): Promise<void> {
+  const { deleted } = await getExperiment(db, project, experiment)
+  if (deleted) throw new Failure('experiment_not_found', { experiment })
+  await setExperimentDeleted(db, experiment, Date.now())
+}
+export async function restoreExperiment(db: Db, project: string, experiment: string): Promise<void> {
+  await getExperiment(db, project, experiment)
+  await setExperimentDeleted(db, experiment, null)
+}
+async function setExperimentDeleted(db: Db, experiment: string, deleted: number | null): Promise<void> {
+  await db.transaction().execute(async transaction => {
+    await transaction.updateTable('experiments').set({ deleted, updated: Date.now() }).where('id', '=', Number(experiment)).execute()
+    await transaction.updateTable('tracked_runs').set({ deleted }).where('experiment', '=', Number(experiment)).execute()
+  })
+}
+
+/** throws experiment_not_found, experiment_deleted */
+export async function setExperimentTag(db: Db, project: string, experiment: string, key: string, value: string): Promise<void> {
+  await active(db, project, experiment)
+  await db
+    .insertInto('experiment_tags')
+    .values({ experiment: Number(experiment), key, value })
+    .onConflict(conflict => conflict.columns(['experiment', 'key']).doUpdateSet({ value }))
+    .execute()
+}
+/** throws tag_not_found */
+export async function deleteExperimentTag(db: Db, project: string, experiment: string, key: string): Promise<void> {
+  await active(db, project, experiment)
+  const { numDeletedRows } = await db
+    .deleteFrom('experiment_tags')
+    .where('experiment', '=', Number(experiment))
+    .where('key', '=', key)
+    .executeTakeFirst()
+  if (numDeletedRows === 0n) throw new Failure('tag_not_found', { key, of: `experiment ${experiment}` })
+}
+
+async function active(db: Db, project: string, experiment: string): Promise<void> {
+  const { deleted } = await getExperiment(db, project, experiment)
+  if (deleted) throw new Failure('experiment_deleted', { experiment })
+}
+
+/** In the order of `ids`. */
+export async function experimentsOf(db: Db, ids: readonly number[]): Promise<Experiment[]> {
+  if (ids.length === 0) return []
+  const rows = await db.selectFrom('experiments').selectAll().where('id', 'in', ids).execute()
+  const found = new Map((await withTags(db, rows)).map(each => [each.experiment, each]))
+  return ids.flatMap(id => found.get(String(id)) ?? [])
+}

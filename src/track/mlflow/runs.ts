@@ -4,6 +4,7 @@ import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
 import type { RunStatus } from '../../sdk/shapes.ts'
 import type { RunLog } from '../log.ts'
+import { searchRuns } from '../search/runs.ts'
 import {
   createTrackedRun,
   deleteRunTag,
@@ -12,9 +13,10 @@ import {
   setDeleted,
   setRunTag,
   type TrackedRun,
+  trackedRuns,
   updateTrackedRun,
 } from '../tracked-runs.ts'
-import { compact, type Message, mlflowRoute, wireNumber } from './wire.ts'
+import { compact, limitOf, type Message, mlflowRoute, pairs, viewOf, wireNumber } from './wire.ts'
 
 export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/runs/create', 'editor', async (message, { project, principal }) => {
@@ -46,6 +48,17 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/runs/restore', 'editor', async (message, { project }) => {
     await setDeleted(db, project, runId(message), false)
     return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/search', 'viewer', async (message, { project }) => {
+    const { numbers, next } = await searchRuns(db, project, {
+      experiments: message.texts('experiment_ids'),
+      filter: message.text('filter') ?? '',
+      orderBy: message.texts('order_by'),
+      view: viewOf(message.text('run_view_type')),
+      limit: limitOf(message, { usual: 1000, most: 50_000 }),
+      after: message.text('page_token') || undefined,
+    })
+    return compact({ runs: (await trackedRuns(db, numbers)).map(asMlflowRun), next_page_token: next })
   }),
   ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'editor', async (message, { project }) => {
     await log.log({ project, run: runId(message), metrics: [metric(message)], params: [], tags: [] })
@@ -154,4 +167,3 @@ export const asMlflowRun = (run: TrackedRun) => ({
   inputs: {},
   outputs: {},
 })
-const pairs = (record: Record<string, string>) => Object.entries(record).map(([key, value]) => ({ key, value }))

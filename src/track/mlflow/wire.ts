@@ -140,6 +140,26 @@ export const compact = <T extends object>(fields: T): T =>
     Object.entries(fields).filter(([, value]) => value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0)),
   ) as T
 
+export const pairs = (record: Readonly<Record<string, string>>) => Object.entries(record).map(([key, value]) => ({ key, value }))
+
+/** ACTIVE_ONLY, DELETED_ONLY, ALL. throws mlflow_parameter */
+export function viewOf(word: string | undefined): 'active' | 'deleted' | 'all' {
+  const views = { ACTIVE_ONLY: 'active', DELETED_ONLY: 'deleted', ALL: 'all', '1': 'active', '2': 'deleted', '3': 'all' } as const
+  const view = word === undefined ? 'active' : Object.hasOwn(views, word) ? views[word as keyof typeof views] : null
+  if (!view) throw new Failure('mlflow_parameter', { problem: `Invalid value ${JSON.stringify(word)} for parameter 'view_type' supplied.` })
+  return view
+}
+
+/** `usual`: where none is given; without one it has to be given. throws mlflow_parameter */
+export function limitOf(message: Message, { usual, most }: { usual?: number; most: number }): number {
+  const limit = message.integer('max_results') ?? usual ?? 0
+  if (limit < 1 || limit > most)
+    throw new Failure('mlflow_parameter', {
+      problem: `Invalid value ${limit} for parameter 'max_results' supplied: it must be a positive integer, at most ${most}.`,
+    })
+  return limit
+}
+
 /** How our codes are called there; clients branch on these words. */
 const words: Partial<Record<FailureCode, string>> = {
   experiment_exists: 'RESOURCE_ALREADY_EXISTS',

@@ -1,9 +1,9 @@
 /** Searching runs: conditions and order become one statement whose values are all bound; pages go on behind the last row seen. */
-import { createHash } from 'node:crypto'
 import { type RawBuilder, type SqlBool, sql } from 'kysely'
 import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
 import { type Comparison, type Order, parseFilter, parseOrder } from './filter.ts'
+import { compared, isPostgres, type SortTerm, selectPage } from './statement.ts'
 
 export interface RunSearch {
   experiments: readonly string[]
@@ -19,38 +19,24 @@ export async function searchRuns(db: Db, project: string, search: RunSearch): Pr
   const comparisons = parseFilter(search.filter)
   const terms = sortTerms(search.orderBy.map(text => parseOrder(text)))
   if (search.experiments.length === 0) return { numbers: [], next: null }
-  const postgres = isPostgres(db)
-  const question = createHash('sha256')
-    .update(JSON.stringify([search.experiments, search.filter, search.orderBy, search.view]))
-    .digest('hex')
-    .slice(0, 16)
-  const after = search.after ? readToken(search.after, question, terms.length) : null
   const ids = search.experiments.filter(id => /^\d{1,15}$/.test(id)).map(Number)
   if (ids.length === 0) return { numbers: [], next: null }
-  const conditions: RawBuilder<SqlBool>[] = [
-    sql`r.experiment in (select id from experiments where project = ${project} and id in (${sql.join(ids)}))`,
-    ...(search.view === 'all' ? [] : [search.view === 'deleted' ? sql<SqlBool>`r.deleted is not null` : sql<SqlBool>`r.deleted is null`]),
-    ...comparisons.map(comparison => condition(comparison, postgres)),
-    ...(after ? [behind(terms, after)] : []),
-  ]
-  const keys = terms.map(({ value }, i) => sql`${value} as ${sql.ref(`k${i}`)}`)
-  const order = terms.map(({ value, descending }) => sql`${value} ${sql.raw(descending ? 'desc' : 'asc')}`)
-  const { rows } = await sql<{ number: number } & Record<`k${number}`, number | string>>`
-    select r.number, ${sql.join(keys)} from tracked_runs r where ${sql.join(conditions, sql` and `)}
-    order by ${sql.join(order)} limit ${search.limit + 1}`.execute(db)
-  const page = rows.slice(0, search.limit)
-  const last = page.at(-1)
-  const next =
-    rows.length > search.limit && last
-      ? writeToken(
-          question,
-          terms.map((_, i) => last[`k${i}`]!),
-        )
-      : null
-  return { numbers: page.map(({ number }) => number), next }
+  const postgres = isPostgres(db)
+  const { ids: numbers, next } = await selectPage<number>(db, {
+    from: sql`tracked_runs r`,
+    id: sql`r.number`,
+    conditions: [
+      sql`r.experiment in (select id from experiments where project = ${project} and id in (${sql.join(ids)}))`,
+      ...(search.view === 'all' ? [] : [search.view === 'deleted' ? sql<SqlBool>`r.deleted is not null` : sql<SqlBool>`r.deleted is null`]),
+      ...comparisons.map(comparison => condition(comparison, postgres)),
+    ],
+    terms,
+    question: [search.experiments, search.filter, search.orderBy, search.view],
+    limit: search.limit,
+    after: search.after,
+  })
+  return { numbers, next }
 }
-
-const isPostgres = (db: Db) => db.getExecutor().adapter.constructor.name === 'PostgresAdapter'
 
 // ── conditions ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,38 +71,7 @@ const attributes: Record<string, RawBuilder<unknown>> = {
   end_time: sql`r.ended`,
 }
 
-export function compared(
-  left: RawBuilder<unknown>,
-  operator: Comparison['operator'],
-  value: Comparison['value'],
-  postgres: boolean,
-): RawBuilder<SqlBool> {
-  switch (operator) {
-    case 'IN':
-    case 'NOT IN':
-      return sql`${left} ${sql.raw(operator)} (${sql.join(value as string[])})`
-    case 'LIKE': // SQLite's LIKE does not tell A from a; its GLOB does
-      return postgres ? sql`${left} like ${value} escape ''` : sql`${left} glob ${asGlob(value as string)}`
-    case 'ILIKE':
-      return postgres ? sql`${left} ilike ${value} escape ''` : sql`${left} like ${value}`
-    case 'IS NULL':
-    case 'IS NOT NULL':
-      return sql`${left} ${sql.raw(operator)}`
-    default:
-      return sql`${left} ${sql.raw(operator)} ${value}`
-  }
-}
-
-/** `%` and `_` as GLOB's `*` and `?`, and what is special there as itself. */
-const asGlob = (pattern: string) => pattern.replace(/[[*?]/g, '[$&]').replaceAll('%', '*').replaceAll('_', '?')
-
 // ── order ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** One value to sort by. None is ever null: what a run lacks has a rank of its own, so a page can go on behind it. */
-interface SortTerm {
-  value: RawBuilder<unknown>
-  descending: boolean
-}
 
 /** Numbers first, then NaN, then what lacks the field, whatever the direction; the newest first among equals. */
 function sortTerms(orders: readonly Order[]): SortTerm[] {
@@ -149,28 +104,4 @@ function sortTerms(orders: readonly Order[]): SortTerm[] {
   if (!seen.has('attribute.start_time')) terms.push({ value: sql`r.started`, descending: true })
   terms.push({ value: sql`r.id`, descending: false })
   return terms
-}
-
-/** Lexicographically behind the row with these values. */
-function behind(terms: readonly SortTerm[], values: readonly (number | string)[]): RawBuilder<SqlBool> {
-  const alternatives = terms.map(({ value, descending }, i) => {
-    const equal = terms.slice(0, i).map((term, j) => sql`${term.value} = ${values[j]}`)
-    return sql`(${sql.join([...equal, sql`${value} ${sql.raw(descending ? '<' : '>')} ${values[i]}`], sql` and `)})`
-  })
-  return sql`(${sql.join(alternatives, sql` or `)})`
-}
-
-const writeToken = (question: string, values: readonly (number | string)[]) =>
-  Buffer.from(JSON.stringify([question, ...values])).toString('base64url')
-
-/** A token belongs to the question it was given for. throws page_invalid */
-function readToken(token: string, question: string, length: number): (number | string)[] {
-  try {
-    const [asked, ...values] = JSON.parse(Buffer.from(token, 'base64url').toString()) as (number | string)[]
-    if (asked === question && values.length === length && values.every(value => typeof value === 'string' || typeof value === 'number'))
-      return values
-  } catch {
-    // told below
-  }
-  throw new Failure('page_invalid')
 }
