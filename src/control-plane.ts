@@ -11,12 +11,15 @@ import type { Home } from './db/home.ts'
 import { Failure } from './failure.ts'
 import { calls } from './sdk/calls/index.ts'
 import { diskObjects } from './storage/disk-objects.ts'
+import type { Objects } from './storage/objects.ts'
 import { createExperiment, getExperiment, listExperiments } from './track/experiments.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { artifactRoutes } from './track/mlflow/artifacts.ts'
 import { experimentRoutes } from './track/mlflow/experiments.ts'
+import { loggedModelRoutes } from './track/mlflow/logged-models.ts'
 import { runRoutes } from './track/mlflow/runs.ts'
+import { mlflowRoute } from './track/mlflow/wire.ts'
 
 export const openHome = (): Promise<Home> => openHomeAt(homePath())
 
@@ -34,7 +37,7 @@ export async function startControlPlane(home: Home, { host, port }: { host: stri
   const log = createRunLog(home.db)
   const app = createApp({
     routes: routesOf(home),
-    foreign: foreignRoutesOf(home, log),
+    foreign: foreignRoutesOf(home, log, diskObjects(join(home.path, 'artifacts'))),
     authenticate: authorization => authenticate(home.db, authorization),
     loopback,
   })
@@ -59,7 +62,7 @@ export const routesOf = ({ db }: Pick<Home, 'db'>): Route[] => [
 ]
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
-export const foreignRoutesOf = ({ db, path }: Pick<Home, 'db' | 'path'>, log: RunLog): ForeignRoute[] => [
+export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, objects: Objects): ForeignRoute[] => [
   ...['/healthz', '/health'].map(
     (path): ForeignRoute => ({
       method: 'GET',
@@ -70,7 +73,11 @@ export const foreignRoutesOf = ({ db, path }: Pick<Home, 'db' | 'path'>, log: Ru
       failed: () => ({ status: 500, body: 'not OK' }),
     }),
   ),
+  // the client of MLflow asks for it before it logs traces: 3.4 and newer would have to take them
+  { method: 'GET', path: '/version', right: 'public', body: 'none', answer: () => '3.3.0', failed: () => ({ status: 500, body: '' }) },
+  ...mlflowRoute('GET', '/mlflow/server-info', 'viewer', () => ({ store_type: 'SqlStore', workspaces_enabled: false }), '3.0'),
   ...experimentRoutes(db),
   ...runRoutes(db, log),
-  ...artifactRoutes(db, diskObjects(join(path, 'artifacts'))),
+  ...artifactRoutes(db, objects),
+  ...loggedModelRoutes(db, objects),
 ]

@@ -450,6 +450,7 @@ export const failures = {
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
 
   // ── control plane ──
+  logged_model_not_found: [404, 'There is no logged model {model}.', 'Search logged models of the experiment.'],
   object_name: [400, 'A file cannot be called {name} here.', 'Use names without .., backslashes, control characters and empty parts.'],
   object_in_the_way: [
     409,

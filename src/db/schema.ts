@@ -117,6 +117,35 @@ export interface Schema {
   }
   /** `tags`: JSON list of {key, value}; `context`: the tag mlflow.data.context. */
   run_inputs: { run: number; dataset: number; context: string | null; tags: string }
+  /** Models that runs logged, before and beside the registry. */
+  logged_models: {
+    id: string
+    experiment: number
+    name: string
+    type: string | null
+    status: string
+    message: string | null
+    run: string | null
+    location: string
+    created: number
+    updated: number
+    deleted: number | null
+  }
+  logged_model_params: { model: string; key: string; value: string }
+  logged_model_tags: { model: string; key: string; value: string }
+  logged_model_metrics: {
+    model: string
+    key: string
+    value: number
+    special: number
+    timestamp: number
+    step: number
+    run: string
+    dataset_name: string
+    dataset_digest: string
+  }
+  /** `direction`: 'input' or 'output'. */
+  run_models: { run: number; model: string; direction: string; step: number }
   metric_keys: { id: Generated<number>; key: string }
   /** `special`: 0 a number, 1 NaN (value 0), 2 and 3 infinities (value ± the largest double). */
   metrics: { run: number; key: number; step: number; timestamp: number; value: number; special: number }
@@ -195,6 +224,17 @@ export const migrations: readonly Migration[] = [
         id integer primary key, experiment integer not null references experiments (id), name text not null, digest text not null,
         source_type text not null, source text not null, schema text, profile text, unique (experiment, name, digest)) strict`,
       'create table run_inputs (run integer not null, dataset integer not null, context text, tags text not null, primary key (run, dataset)) strict',
+      `create table logged_models (
+        id text primary key, experiment integer not null references experiments (id), name text not null, type text, status text not null,
+        message text, run text, location text not null, created integer not null, updated integer not null, deleted integer) strict`,
+      'create index logged_models_experiment on logged_models (experiment, created desc)',
+      'create table logged_model_params (model text not null, key text not null, value text not null, primary key (model, key)) strict, without rowid',
+      'create table logged_model_tags (model text not null, key text not null, value text not null, primary key (model, key)) strict, without rowid',
+      `create table logged_model_metrics (
+        model text not null, key text not null, value real not null, special integer not null, timestamp integer not null, step integer not null,
+        run text not null, dataset_name text not null, dataset_digest text not null,
+        primary key (model, key, dataset_name, dataset_digest, step, timestamp, value, special)) strict, without rowid`,
+      'create table run_models (run integer not null, model text not null, direction text not null, step integer not null, primary key (run, model, direction)) strict, without rowid',
       'create table metric_keys (id integer primary key, key text not null unique) strict',
       `create table metrics (
         run integer not null, key integer not null, step integer not null, timestamp integer not null, value real not null,
@@ -208,6 +248,11 @@ export const migrations: readonly Migration[] = [
       'drop table metrics',
       'drop table metric_keys',
       'drop table run_inputs',
+      'drop table run_models',
+      'drop table logged_model_metrics',
+      'drop table logged_model_tags',
+      'drop table logged_model_params',
+      'drop table logged_models',
       'drop table logged_datasets',
       'drop table tags',
       'drop table params',

@@ -12,6 +12,10 @@ export interface LoggedMetric {
   /** Milliseconds since 1970. */
   timestamp: number
   step: number
+  /** The logged model that was measured, and on what. */
+  model?: string | undefined
+  datasetName?: string | undefined
+  datasetDigest?: string | undefined
 }
 export interface Batch {
   project: string
@@ -89,6 +93,7 @@ async function write(db: Db, batches: readonly Waiting[], refused: Map<Waiting, 
       if (run.deleted !== null) throw new Failure('tracked_run_deleted', { run: batch.run })
       if (batch.params.length > 0) await writeParams(db, run.number, batch)
       if (batch.tags.length > 0) await writeTags(db, run.number, batch.tags)
+      await writeModelMetrics(db, batch)
       for (const metric of batch.metrics) {
         const { step, timestamp } = metric
         points.push({ run: run.number, key: await keys.of(db, metric.key), step, timestamp, ...stored(metric.value) })
@@ -137,6 +142,18 @@ export async function writeTags(db: Db, run: number, tags: readonly { key: strin
     .values(rows)
     .onConflict(conflict => conflict.columns(['run', 'key']).doUpdateSet(row => ({ value: row.ref('excluded.value') })))
     .execute()
+}
+
+async function writeModelMetrics(db: Db, { run, metrics }: Batch): Promise<void> {
+  const rows = metrics.flatMap(({ key, value, timestamp, step, model, datasetName = '', datasetDigest = '' }) =>
+    model ? [{ model, key, ...stored(value), timestamp, step, run, dataset_name: datasetName, dataset_digest: datasetDigest }] : [],
+  )
+  if (rows.length > 0)
+    await db
+      .insertInto('logged_model_metrics')
+      .values(rows)
+      .onConflict(conflict => conflict.doNothing())
+      .execute()
 }
 
 // ── points ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -68,7 +68,7 @@ const both = (
 export const placeOf = (location: string): string | null =>
   location.startsWith(`${root}:/`) ? location.slice(root.length + 2).replace(/^\/+/, '') : null
 
-const joined = (folder: string, path: string) => (path === '' ? folder : `${folder}/${safe(path)}`)
+export const joined = (folder: string, path: string) => (path === '' ? folder : `${folder}/${safe(path)}`)
 
 /** The path as it stands in the address: checked before and after each decoding, so that nothing hides in a second one. */
 function pathOf({ raw }: ForeignRequest): string {
@@ -114,7 +114,7 @@ async function within(db: Db, project: string, path: string): Promise<string> {
 }
 
 /** Names under `shown`; a path that is a file lists itself, as clients expect. */
-async function filesIn(objects: Objects, folder: string, shown: string) {
+export async function filesIn(objects: Objects, folder: string, shown: string) {
   const file = await objects.head(folder)
   if (file) return shown === '' ? [{ path: posix.basename(folder), is_dir: false, file_size: file.bytes }] : []
   const listed = await objects.list(folder)

@@ -4,6 +4,7 @@ import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
 import type { RunStatus } from '../../sdk/shapes.ts'
 import type { RunLog } from '../log.ts'
+import { linksOf, type RunLinks } from '../run-links.ts'
 import { searchRuns } from '../search/runs.ts'
 import {
   createTrackedRun,
@@ -16,7 +17,7 @@ import {
   trackedRuns,
   updateTrackedRun,
 } from '../tracked-runs.ts'
-import { compact, limitOf, type Message, mlflowRoute, pairs, viewOf, wireNumber } from './wire.ts'
+import { compact, limitOf, type Message, mlflowRoute, pairOf, pairs, viewOf, wireNumber } from './wire.ts'
 
 export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/runs/create', 'editor', async (message, { project, principal }) => {
@@ -25,13 +26,13 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
       name: message.text('run_name'),
       user: message.text('user_id') || principal.user,
       started: message.integer('start_time'),
-      tags: message.messages('tags').map(pair),
+      tags: message.messages('tags').map(pairOf),
     })
-    const { outputs: _, ...created } = asMlflowRun(run)
+    const { outputs: _, ...created } = asMlflowRun(run, undefined)
     return { run: created }
   }),
   ...mlflowRoute('GET', '/mlflow/runs/get', 'viewer', async (message, { project }) => ({
-    run: asMlflowRun(await getTrackedRun(db, project, runId(message))),
+    run: (await asMlflowRuns(db, [await getTrackedRun(db, project, runId(message))]))[0],
   })),
   ...mlflowRoute('POST', '/mlflow/runs/update', 'editor', async (message, { project }) => {
     const run = await updateTrackedRun(db, project, runId(message), {
@@ -58,7 +59,7 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
       limit: limitOf(message, { usual: 1000, most: 50_000 }),
       after: message.text('page_token') || undefined,
     })
-    return compact({ runs: (await trackedRuns(db, numbers)).map(asMlflowRun), next_page_token: next })
+    return compact({ runs: await asMlflowRuns(db, await trackedRuns(db, numbers)), next_page_token: next })
   }),
   ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'editor', async (message, { project }) => {
     await log.log({ project, run: runId(message), metrics: [metric(message)], params: [], tags: [] })
@@ -69,7 +70,7 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/set-tag', 'editor', async (message, { project }) => {
-    const { key, value } = pair(message)
+    const { key, value } = pairOf(message)
     await setRunTag(db, project, runId(message), key, value)
     return {}
   }),
@@ -81,7 +82,7 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
     const batch = {
       metrics: message.messages('metrics').map(metric),
       params: message.messages('params').map(param),
-      tags: message.messages('tags').map(pair),
+      tags: message.messages('tags').map(pairOf),
     }
     checkBatch(batch)
     await log.log({ project, run: runId(message), ...batch })
@@ -94,7 +95,6 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
 ]
 
 const runId = (message: Message) => message.text('run_id') || message.required('run_uuid')
-const pair = (message: Message) => ({ key: message.required('key'), value: message.text('value') ?? '' })
 const param = (message: Message) => ({ key: message.required('key'), value: (message.text('value') ?? '').slice(0, 6000) })
 
 function metric(message: Message) {
@@ -103,7 +103,15 @@ function metric(message: Message) {
   const timestamp = message.integer('timestamp')
   if (value === undefined) throw new Failure('mlflow_parameter', { problem: "Missing value for required parameter 'value'." })
   if (timestamp === undefined) throw new Failure('mlflow_parameter', { problem: "Missing value for required parameter 'timestamp'." })
-  return { key, value, timestamp, step: message.integer('step') ?? 0 }
+  return {
+    key,
+    value,
+    timestamp,
+    step: message.integer('step') ?? 0,
+    model: message.text('model_id') || undefined,
+    datasetName: message.text('dataset_name'),
+    datasetDigest: message.text('dataset_digest'),
+  }
 }
 
 function checkBatch({ metrics, params, tags }: { metrics: unknown[]; params: unknown[]; tags: unknown[] }): void {
@@ -157,13 +165,27 @@ export const infoOf = (run: TrackedRun) =>
     lifecycle_stage: run.deleted ? 'deleted' : 'active',
   })
 
-export const asMlflowRun = (run: TrackedRun) => ({
+async function asMlflowRuns(db: Db, runs: readonly TrackedRun[]) {
+  const links = await linksOf(
+    db,
+    runs.map(({ number }) => number),
+  )
+  return runs.map(run => asMlflowRun(run, links.get(run.number)))
+}
+
+const asMlflowRun = (run: TrackedRun, links: RunLinks | undefined) => ({
   info: infoOf(run),
   data: compact({
     metrics: run.metrics.map(point => ({ ...point, value: wireNumber(point.value) })),
     params: pairs(run.params),
     tags: pairs(run.tags),
   }),
-  inputs: {},
-  outputs: {},
+  inputs: compact({
+    dataset_inputs: links?.datasets.map(({ tags, sourceType, ...dataset }) => ({
+      tags,
+      dataset: compact({ ...dataset, source_type: sourceType }),
+    })),
+    model_inputs: links?.inputs.map(model => ({ model_id: model })),
+  }),
+  outputs: compact({ model_outputs: links?.outputs.map(({ model, step }) => ({ model_id: model, step })) }),
 })

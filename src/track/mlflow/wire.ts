@@ -37,6 +37,8 @@ export interface Message {
   boolean(name: string): boolean | undefined
   texts(name: string): string[]
   messages(name: string): Message[]
+  /** throws mlflow_parameter */
+  message(name: string): Message
   has(name: string): boolean
   /** As it came, for what is kept as it is. */
   raw(name: string): unknown
@@ -118,6 +120,11 @@ function message(fields: ReadonlyMap<string, unknown>, path: string): Message {
       if (list.some(each => typeof each !== 'string')) throw wrong(name, value, 'a list of strings')
       return list as string[]
     },
+    message(name) {
+      const value = get(name)
+      if (!isObject(value)) throw new Failure('mlflow_parameter', { problem: `Missing value for required parameter '${path}${name}'.` })
+      return message(new Map(Object.entries(value)), `${path}${name}.`)
+    },
     messages(name) {
       const value = get(name)
       if (value === undefined) return []
@@ -140,6 +147,8 @@ export const compact = <T extends object>(fields: T): T =>
     Object.entries(fields).filter(([, value]) => value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0)),
   ) as T
 
+/** {key, value}, where value may be missing. */
+export const pairOf = (message: Message) => ({ key: message.required('key'), value: message.text('value') ?? '' })
 export const pairs = (record: Readonly<Record<string, string>>) => Object.entries(record).map(([key, value]) => ({ key, value }))
 
 /** ACTIVE_ONLY, DELETED_ONLY, ALL. throws mlflow_parameter */
