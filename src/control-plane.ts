@@ -18,6 +18,7 @@ import { createRunLog, type RunLog } from './track/log.ts'
 import { artifactRoutes } from './track/mlflow/artifacts.ts'
 import { experimentRoutes } from './track/mlflow/experiments.ts'
 import { loggedModelRoutes } from './track/mlflow/logged-models.ts'
+import { registryRoutes } from './track/mlflow/registry.ts'
 import { runRoutes } from './track/mlflow/runs.ts'
 import { mlflowRoute } from './track/mlflow/wire.ts'
 
@@ -80,4 +81,5 @@ export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, objects: 
   ...runRoutes(db, log),
   ...artifactRoutes(db, objects),
   ...loggedModelRoutes(db, objects),
+  ...registryRoutes(db),
 ]

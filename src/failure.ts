@@ -450,6 +450,13 @@ export const failures = {
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
 
   // ── control plane ──
+  registered_model_exists: [400, 'Registered Model (name={name}) already exists.', 'Use it, or choose another name.'],
+  registered_model_not_found: [404, 'Registered Model with name={name} not found.', 'List models with plinth models list.'],
+  registered_version_not_found: [404, 'Model Version (name={name}, version={version}) not found.', 'List models with plinth models list.'],
+  registered_alias_not_found: [400, 'Registered model alias {alias} not found.', 'Set it with plinth models promote NAME@VERSION ALIAS.'],
+  registered_name_invalid: [400, 'A registered model cannot be called {name}.', 'Use 1 to 250 characters without / and :.'],
+  alias_invalid: [400, 'An alias cannot be called {alias}.', 'Use letters, digits, - and _; not latest, and nothing like v3.'],
+  stage_invalid: [400, 'Invalid Model Version stage: {stage}.', 'There are None, Staging, Production and Archived.'],
   logged_model_not_found: [404, 'There is no logged model {model}.', 'Search logged models of the experiment.'],
   object_name: [400, 'A file cannot be called {name} here.', 'Use names without .., backslashes, control characters and empty parts.'],
   object_in_the_way: [

@@ -41,9 +41,14 @@ export interface Schema {
     /** The whole run as JSON, as last written to its folder. */
     run: string
   }
+  registered_models: { project: string; name: string; description: string | null; created: number; updated: number }
+  registered_model_tags: { project: string; name: string; key: string; value: string }
   model_versions: {
+    project: string
     name: string
     version: number
+    /** 'artefact': an ONNX file of ours; 'mlflow': files of a run or a logged model, by their `source`. */
+    kind: string
     labels: string
     run: string | null
     dataset: string | null
@@ -53,7 +58,16 @@ export interface Schema {
     accuracy: string | null
     /** Set when the version was deleted: its number is never given again. */
     deleted: string | null
+    description: string | null
+    /** None, Staging, Production, Archived: MLflow's older way to say what aliases say. */
+    stage: string
+    source: string
+    logged_model: string | null
+    user: string
+    updated: number
   }
+  model_version_tags: { project: string; name: string; version: number; key: string; value: string }
+  model_aliases: { project: string; name: string; alias: string; version: number }
 
   // ── who ──
   projects: { id: string; created: string }
@@ -195,6 +209,28 @@ export const migrations: readonly Migration[] = [
   {
     name: '003-control-plane',
     up: [
+      'drop index model_versions_run',
+      'alter table model_versions rename to model_versions_before',
+      `create table model_versions (
+        project text not null, name text not null, version integer not null, kind text not null, labels text not null, run text, dataset text,
+        created text not null, bytes integer not null, digest text not null, accuracy text, deleted text, description text,
+        stage text not null, source text not null, logged_model text, "user" text not null, updated integer not null,
+        primary key (project, name, version)) strict`,
+      `insert into model_versions
+        select 'default', name, version, 'artefact', labels, run, dataset, created, bytes, digest, accuracy, deleted, null, 'None', '', null, 'owner', 0
+        from model_versions_before`,
+      'drop table model_versions_before',
+      'create index model_versions_run on model_versions (run)',
+      'create index model_versions_digest on model_versions (digest)',
+      `create table registered_models (
+        project text not null, name text not null, description text, created integer not null, updated integer not null,
+        primary key (project, name)) strict`,
+      "insert into registered_models select distinct 'default', name, null, 0, 0 from model_versions where deleted is null",
+      'create table registered_model_tags (project text not null, name text not null, key text not null, value text not null, primary key (project, name, key)) strict',
+      `create table model_version_tags (
+        project text not null, name text not null, version integer not null, key text not null, value text not null,
+        primary key (project, name, version, key)) strict`,
+      'create table model_aliases (project text not null, name text not null, alias text not null, version integer not null, primary key (project, name, alias)) strict',
       'create table projects (id text primary key, created text not null) strict',
       "insert into projects (id, created) values ('default', '2026-11-25T00:00:00.000Z')",
       'create table users (name text primary key, owner integer not null, created text not null, disabled text) strict',
@@ -244,6 +280,21 @@ export const migrations: readonly Migration[] = [
         special integer not null, primary key (run, key)) strict, without rowid`,
     ],
     down: [
+      'drop table model_aliases',
+      'drop table model_version_tags',
+      'drop table registered_model_tags',
+      'drop table registered_models',
+      'drop index model_versions_run',
+      'drop index model_versions_digest',
+      "delete from model_versions where kind <> 'artefact' or project <> 'default'",
+      'alter table model_versions rename to model_versions_after',
+      `create table model_versions (
+        name text not null, version integer not null, labels text not null, run text, dataset text, created text not null,
+        bytes integer not null, digest text not null, accuracy text, deleted text, primary key (name, version)) strict`,
+      `insert into model_versions
+        select name, version, labels, run, dataset, created, bytes, digest, accuracy, deleted from model_versions_after`,
+      'drop table model_versions_after',
+      'create index model_versions_run on model_versions (run)',
       'drop table latest_metrics',
       'drop table metrics',
       'drop table metric_keys',

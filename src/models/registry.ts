@@ -15,6 +15,7 @@ import { sha256, sha256OfFile } from '../storage/blobs.ts'
 import { copyFileAtomic, storageFailure } from '../storage/disk.ts'
 import { readArtefact } from './artefact.ts'
 import { MAX_BYTES } from './artefact-format.ts'
+import { ensureRegistered, forgetVersions, renameRegistered } from './registered.ts'
 
 export interface NewModel {
   name: string
@@ -27,6 +28,9 @@ export interface NewModel {
 }
 type Row = Selectable<Schema['model_versions']>
 
+/** The project of whoever works on the home itself. */
+const own = 'default'
+
 /** The next version of that name. Numbers are never given twice, also not after a deletion, nor to two processes at once. */
 export async function registerModel(home: Home, { name, file, labels, run, dataset, accuracy }: NewModel): Promise<ModelVersion> {
   checkName('model', name)
@@ -34,14 +38,18 @@ export async function registerModel(home: Home, { name, file, labels, run, datas
   const stored = fileOf(home, digest)
   await copyFileAtomic(file, stored)
   const { size } = await stat(stored)
+  const now = Date.now()
   const json = (value: object | null) => value && JSON.stringify(value)
   return await home.db.transaction().execute(async transaction => {
     if (!existsSync(stored)) await copyFileAtomic(file, stored) // another process deleted the last version with this content just now
     const { rows } = await sql<Row>`
-      insert into model_versions (name, version, labels, run, dataset, created, bytes, digest, accuracy)
-      select ${name}, coalesce(max(version), 0) + 1, ${json(labels)}, ${run}, ${json(dataset)}, ${new Date().toISOString()}, ${size}, ${digest}, ${json(accuracy)}
-      from model_versions where name = ${name}
+      insert into model_versions
+        (project, name, version, kind, labels, run, dataset, created, bytes, digest, accuracy, stage, source, "user", updated)
+      select ${own}, ${name}, coalesce(max(version), 0) + 1, 'artefact', ${json(labels)}, ${run}, ${json(dataset)},
+        ${new Date(now).toISOString()}, ${size}, ${digest}, ${json(accuracy)}, 'None', '', 'owner', ${now}
+      from model_versions where project = ${own} and name = ${name}
       returning *`.execute(transaction)
+    await ensureRegistered(transaction, own, name, now)
     return asVersion(home, rows[0]!)
   })
 }
@@ -51,6 +59,8 @@ export async function listModels(home: Home): Promise<ModelVersion[]> {
   const rows = await home.db
     .selectFrom('model_versions')
     .selectAll()
+    .where('project', '=', own)
+    .where('kind', '=', 'artefact')
     .where('deleted', 'is', null)
     .orderBy('name')
     .orderBy('version', 'desc')
@@ -65,7 +75,13 @@ export async function listModels(home: Home): Promise<ModelVersion[]> {
 export async function resolveModel(home: Home, reference: string): Promise<ModelVersion> {
   if (/[/\\]/.test(reference) || statSync(reference, { throwIfNoEntry: false })?.isFile()) return fromFile(home, resolve(reference))
   const { name, version } = parseReference('model', reference)
-  let query = home.db.selectFrom('model_versions').selectAll().where('name', '=', name).where('deleted', 'is', null)
+  let query = home.db
+    .selectFrom('model_versions')
+    .selectAll()
+    .where('project', '=', own)
+    .where('kind', '=', 'artefact')
+    .where('name', '=', name)
+    .where('deleted', 'is', null)
   if (version !== null) query = query.where('version', '=', version)
   const row = await query.orderBy('version', 'desc').executeTakeFirst()
   if (!row) throw new Failure('model_not_found', { model: reference })
@@ -77,12 +93,17 @@ export async function renameModel(home: Home, from: string, to: string): Promise
   checkName('model', from)
   checkName('model', to)
   await home.db.transaction().execute(async transaction => {
-    const versions = await transaction.selectFrom('model_versions').select(['name', 'deleted']).where('name', 'in', [from, to]).execute()
+    const versions = await transaction
+      .selectFrom('model_versions')
+      .select(['name', 'deleted'])
+      .where('project', '=', own)
+      .where('name', 'in', [from, to])
+      .execute()
     const [mine, theirs] = [versions.filter(row => row.name === from), versions.filter(row => row.name === to)]
     if (mine.every(row => row.deleted !== null)) throw new Failure('model_not_found', { model: from })
     if (theirs.some(row => row.deleted === null)) throw new Failure('model_exists', { name: to })
     if (theirs.length > 0) throw new Failure('model_name_spent', { name: to })
-    await transaction.updateTable('model_versions').set({ name: to }).where('name', '=', from).execute()
+    await renameRegistered(transaction, own, from, to)
   })
 }
 
@@ -94,14 +115,27 @@ export async function deleteModel(
 ): Promise<{ versions: ModelVersion[]; bytes: number }> {
   const { name, version } = parseReference('model', reference)
   const versions = await home.db.transaction().execute(async transaction => {
-    let those = transaction.selectFrom('model_versions').selectAll().where('name', '=', name).where('deleted', 'is', null)
+    let those = transaction
+      .selectFrom('model_versions')
+      .selectAll()
+      .where('project', '=', own)
+      .where('kind', '=', 'artefact')
+      .where('name', '=', name)
+      .where('deleted', 'is', null)
     if (version !== null) those = those.where('version', '=', version)
     const rows = await those.orderBy('version', 'desc').execute()
     if (rows.length === 0) throw new Failure('model_not_found', { model: reference })
     if (!preview) {
       const numbers = rows.map(row => row.version)
       const deleted = new Date().toISOString()
-      await transaction.updateTable('model_versions').set({ deleted }).where('name', '=', name).where('version', 'in', numbers).execute()
+      await transaction
+        .updateTable('model_versions')
+        .set({ deleted })
+        .where('project', '=', own)
+        .where('name', '=', name)
+        .where('version', 'in', numbers)
+        .execute()
+      await forgetVersions(transaction, own, name, numbers)
     }
     return rows.map(row => asVersion(home, row))
   })

@@ -1,0 +1,220 @@
+/** The registry in MLflow's words. */
+import type { ForeignRoute } from '../../api/route.ts'
+import type { Db } from '../../db/open.ts'
+import { Failure } from '../../failure.ts'
+import {
+  changeRegisteredVersion,
+  createRegisteredModel,
+  createRegisteredVersion,
+  deleteAlias,
+  deleteRegisteredModel,
+  deleteRegisteredModelTag,
+  deleteRegisteredVersion,
+  deleteVersionTag,
+  describeRegisteredModel,
+  getRegisteredModel,
+  getRegisteredVersion,
+  latestVersions,
+  type RegisteredModel,
+  type RegisteredVersion,
+  registeredModels,
+  registeredVersions,
+  renameRegisteredModel,
+  setAlias,
+  setRegisteredModelTag,
+  setVersionTag,
+  stageNamed,
+  versionByAlias,
+} from '../../models/registered.ts'
+import { getLoggedModel } from '../logged-models.ts'
+import { searchRegisteredModels, searchVersions } from '../search/registry.ts'
+import { placeOf, safe } from './artifacts.ts'
+import { compact, limitOf, type Message, mlflowRoute, pairOf, pairs } from './wire.ts'
+
+export const registryRoutes = (db: Db): ForeignRoute[] => {
+  const whole = async (project: string, model: RegisteredModel) => asMlflowModel(model, await latestVersions(db, project, model.name))
+  return [
+    // ── models ──
+    ...mlflowRoute('POST', '/mlflow/registered-models/create', 'editor', async (message, { project }) => {
+      const model = await createRegisteredModel(db, project, {
+        name: message.required('name'),
+        description: message.text('description') ?? null,
+        tags: tagsIn(message),
+      })
+      return { registered_model: await whole(project, model) }
+    }),
+    ...mlflowRoute('GET', '/mlflow/registered-models/get', 'viewer', async (message, { project }) => ({
+      registered_model: await whole(project, await getRegisteredModel(db, project, message.required('name'))),
+    })),
+    ...mlflowRoute('GET', '/mlflow/registered-models/search', 'viewer', async (message, { project }) => {
+      const { ids, next } = await searchRegisteredModels(db, project, searchIn(message, { usual: 100, most: 1000 }))
+      const models = await registeredModels(db, project, ids)
+      return compact({ registered_models: await Promise.all(models.map(model => whole(project, model))), next_page_token: next })
+    }),
+    ...mlflowRoute('POST', '/mlflow/registered-models/rename', 'editor', async (message, { project }) => ({
+      registered_model: await whole(
+        project,
+        await renameRegisteredModel(db, project, message.required('name'), message.required('new_name')),
+      ),
+    })),
+    ...mlflowRoute('PATCH', '/mlflow/registered-models/update', 'editor', async (message, { project }) => ({
+      registered_model: await whole(
+        project,
+        await describeRegisteredModel(db, project, message.required('name'), message.text('description') ?? ''),
+      ),
+    })),
+    ...mlflowRoute('DELETE', '/mlflow/registered-models/delete', 'editor', async (message, { project }) => {
+      await deleteRegisteredModel(db, project, message.required('name'))
+      return {}
+    }),
+    ...(['GET', 'POST'] as const).flatMap(method =>
+      mlflowRoute(method, '/mlflow/registered-models/get-latest-versions', 'viewer', async (message, { project }) => {
+        const name = message.required('name')
+        await getRegisteredModel(db, project, name)
+        const stages = message.texts('stages').map(stageNamed)
+        return compact({
+          model_versions: (await latestVersions(db, project, name, stages.length > 0 ? stages : undefined)).map(asMlflowVersion),
+        })
+      }),
+    ),
+    ...mlflowRoute('POST', '/mlflow/registered-models/set-tag', 'editor', async (message, { project }) => {
+      const { key, value } = pairOf(message)
+      await setRegisteredModelTag(db, project, message.required('name'), key, value)
+      return {}
+    }),
+    ...mlflowRoute('DELETE', '/mlflow/registered-models/delete-tag', 'editor', async (message, { project }) => {
+      await deleteRegisteredModelTag(db, project, message.required('name'), message.required('key'))
+      return {}
+    }),
+    // ── aliases ──
+    ...mlflowRoute('POST', '/mlflow/registered-models/alias', 'editor', async (message, { project }) => {
+      await setAlias(db, project, message.required('name'), message.required('alias'), versionIn(message))
+      return {}
+    }),
+    ...mlflowRoute('DELETE', '/mlflow/registered-models/alias', 'editor', async (message, { project }) => {
+      await deleteAlias(db, project, message.required('name'), message.required('alias'))
+      return {}
+    }),
+    ...mlflowRoute('GET', '/mlflow/registered-models/alias', 'viewer', async (message, { project }) => ({
+      model_version: asMlflowVersion(await versionByAlias(db, project, message.required('name'), message.required('alias'))),
+    })),
+    // ── versions ──
+    ...mlflowRoute('POST', '/mlflow/model-versions/create', 'editor', async (message, { project, principal }) => {
+      const source = message.required('source')
+      const loggedModel = message.text('model_id') || modelIn(source)
+      const run = message.text('run_id') || (loggedModel && (await getLoggedModel(db, project, loggedModel)).run) || null
+      checkSource(source)
+      const version = await createRegisteredVersion(db, project, {
+        ...{ name: message.required('name'), source, run, loggedModel: loggedModel || null, user: principal.user },
+        description: message.text('description') ?? null,
+        tags: tagsIn(message),
+      })
+      return { model_version: asMlflowVersion(version) }
+    }),
+    ...mlflowRoute('GET', '/mlflow/model-versions/get', 'viewer', async (message, { project }) => ({
+      model_version: asMlflowVersion(await getRegisteredVersion(db, project, message.required('name'), versionIn(message))),
+    })),
+    ...mlflowRoute('GET', '/mlflow/model-versions/search', 'viewer', async (message, { project }) => {
+      const { versions, next } = await searchVersions(db, project, searchIn(message, { usual: 200_000, most: 200_000 }))
+      return compact({ model_versions: (await registeredVersions(db, project, versions)).map(asMlflowVersion), next_page_token: next })
+    }),
+    ...mlflowRoute('PATCH', '/mlflow/model-versions/update', 'editor', async (message, { project }) => {
+      const change = { description: message.text('description') ?? '' }
+      return {
+        model_version: asMlflowVersion(await changeRegisteredVersion(db, project, message.required('name'), versionIn(message), change)),
+      }
+    }),
+    ...mlflowRoute('POST', '/mlflow/model-versions/transition-stage', 'editor', async (message, { project }) => {
+      const [name, version, stage] = [message.required('name'), versionIn(message), stageNamed(message.required('stage'))]
+      if (message.boolean('archive_existing_versions')) {
+        if (stage !== 'Staging' && stage !== 'Production')
+          throw new Failure('mlflow_parameter', {
+            problem: `Existing versions can only be archived when a version goes to Staging or Production, not ${stage}.`,
+          })
+        for (const other of await latestVersions(db, project, name, [stage]))
+          if (other.version !== version) await changeRegisteredVersion(db, project, name, other.version, { stage: 'Archived' })
+      }
+      return { model_version: asMlflowVersion(await changeRegisteredVersion(db, project, name, version, { stage })) }
+    }),
+    ...mlflowRoute('DELETE', '/mlflow/model-versions/delete', 'editor', async (message, { project }) => {
+      await deleteRegisteredVersion(db, project, message.required('name'), versionIn(message))
+      return {}
+    }),
+    ...mlflowRoute('GET', '/mlflow/model-versions/get-download-uri', 'viewer', async (message, { project }) => {
+      const { source, loggedModel } = await getRegisteredVersion(db, project, message.required('name'), versionIn(message))
+      return { artifact_uri: loggedModel ? (await getLoggedModel(db, project, loggedModel)).location : source }
+    }),
+    ...mlflowRoute('POST', '/mlflow/model-versions/set-tag', 'editor', async (message, { project }) => {
+      const { key, value } = pairOf(message)
+      await setVersionTag(db, project, message.required('name'), versionIn(message), key, value)
+      return {}
+    }),
+    ...mlflowRoute('DELETE', '/mlflow/model-versions/delete-tag', 'editor', async (message, { project }) => {
+      await deleteVersionTag(db, project, message.required('name'), versionIn(message), message.required('key'))
+      return {}
+    }),
+  ]
+}
+
+const tagsIn = (message: Message) =>
+  Object.fromEntries(
+    message
+      .messages('tags')
+      .map(pairOf)
+      .map(({ key, value }) => [key, value]),
+  )
+const searchIn = (message: Message, limits: { usual: number; most: number }) => ({
+  filter: message.text('filter') ?? '',
+  orderBy: message.texts('order_by'),
+  limit: limitOf(message, limits),
+  after: message.text('page_token') || undefined,
+})
+
+function versionIn(message: Message): number {
+  const version = message.required('version')
+  if (!/^\d{1,9}$/.test(version))
+    throw new Failure('mlflow_parameter', { problem: `Model version must be an integer, got ${JSON.stringify(version)}.` })
+  return Number(version)
+}
+
+/** `models:/m-…` names a logged model. */
+const modelIn = (source: string) => /^models:\/(m-[0-9a-f]{32})$/.exec(source)?.[1] ?? null
+
+/** The server never opens what a source names, except what lies in its own artifacts; a path of its own disk is refused all the same. */
+function checkSource(source: string): void {
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(source)?.[1]?.toLowerCase()
+  if (scheme === undefined || scheme === 'file' || scheme.length === 1)
+    throw new Failure('mlflow_parameter', {
+      problem: `Invalid model version source ${JSON.stringify(source.slice(0, 200))}: a path of this server's disk is not taken.`,
+    })
+  const place = placeOf(source)
+  if (place !== null) safe(place)
+}
+
+const asMlflowModel = ({ name, description, created, updated, tags, aliases }: RegisteredModel, latest: readonly RegisteredVersion[]) =>
+  compact({
+    name,
+    creation_timestamp: created,
+    last_updated_timestamp: updated,
+    description,
+    latest_versions: latest.map(asMlflowVersion),
+    tags: pairs(tags),
+    aliases: Object.entries(aliases).map(([alias, version]) => ({ alias, version: String(version) })),
+  })
+
+const asMlflowVersion = (version: RegisteredVersion) =>
+  compact({
+    name: version.name,
+    version: String(version.version),
+    creation_timestamp: version.created,
+    last_updated_timestamp: version.updated,
+    user_id: version.user,
+    current_stage: version.stage,
+    description: version.description,
+    source: version.source,
+    run_id: version.run,
+    status: 'READY',
+    tags: pairs(version.tags),
+    aliases: version.aliases,
+    model_id: version.loggedModel,
+  })
