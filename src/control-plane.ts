@@ -3,8 +3,11 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { ownerToken } from './accounts/owner.ts'
 import { authenticate } from './accounts/tokens.ts'
-import { createApp } from './api/app.ts'
+import { asAnswer, createApp } from './api/app.ts'
 import { isLoopback } from './api/guards.ts'
+import { send } from './api/http.ts'
+import { openApi, openApiPage } from './api/openapi.ts'
+import { pageOf } from './api/page.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
 import { home as homePath, version } from './config.ts'
 import type { Home } from './db/home.ts'
@@ -74,6 +77,19 @@ export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, objects: 
       failed: () => ({ status: 500, body: 'not OK' }),
     }),
   ),
+  { method: 'GET', path: '/api/openapi.json', right: 'viewer', body: 'none', answer: () => openApi(calls, version), failed: asAnswer },
+  {
+    method: 'GET',
+    path: '/api',
+    right: 'viewer',
+    body: 'none',
+    failed: asAnswer,
+    answer: ({ response }) => {
+      const { html, headers } = pageOf(openApiPage(calls, version))
+      send(response, 200, 'text/html; charset=utf-8', html, headers)
+      return null
+    },
+  },
   // the client of MLflow asks for it before it logs traces: 3.4 and newer would have to take them
   { method: 'GET', path: '/version', right: 'public', body: 'none', answer: () => '3.3.0', failed: () => ({ status: 500, body: '' }) },
   ...mlflowRoute('GET', '/mlflow/server-info', 'viewer', () => ({ store_type: 'SqlStore', workspaces_enabled: false }), '3.0'),

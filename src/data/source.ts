@@ -30,10 +30,7 @@ export type Source = {
 export const maxFileBytes = 256 * 1024 * 1024
 
 export function checkStopped(signal: AbortSignal | undefined): void {
-  if (signal?.aborted)
-    throw new Failure('interrupted', {
-      next: 'No version was saved. The same command goes on from the pictures that were looked at so far.',
-    })
+  if (signal?.aborted) throw new Failure('interrupted', { next: 'No version was saved. The same command goes on from the pictures that were looked at so far.' })
 }
 
 /** Order by code points: the same on every machine, in every language, and in Python. */
