@@ -15,7 +15,6 @@ import { Failure } from './failure.ts'
 import { calls } from './sdk/calls/index.ts'
 import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
-import { createExperiment, getExperiment, listExperiments } from './track/experiments.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { artifactRoutes } from './track/mlflow/artifacts.ts'
@@ -24,6 +23,7 @@ import { loggedModelRoutes } from './track/mlflow/logged-models.ts'
 import { registryRoutes } from './track/mlflow/registry.ts'
 import { runRoutes } from './track/mlflow/runs.ts'
 import { mlflowRoute } from './track/mlflow/wire.ts'
+import { trackingRoutes } from './track/routes.ts'
 
 export const openHome = (): Promise<Home> => openHomeAt(homePath())
 
@@ -40,7 +40,7 @@ export async function startControlPlane(home: Home, { host, port }: { host: stri
   const token = await ownerToken(home)
   const log = createRunLog(home.db)
   const app = createApp({
-    routes: routesOf(home),
+    routes: routesOf(home, log),
     foreign: foreignRoutesOf(home, log, diskObjects(join(home.path, 'artifacts'))),
     authenticate: authorization => authenticate(home.db, authorization),
     loopback,
@@ -58,11 +58,9 @@ export async function startControlPlane(home: Home, { host, port }: { host: stri
 }
 
 /** Every call of the contract and who answers it. */
-export const routesOf = ({ db }: Pick<Home, 'db'>): Route[] => [
+export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog): Route[] => [
   route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
-  route(calls.createExperiment, (input, { project }) => createExperiment(db, project, input)),
-  route(calls.getExperiment, ({ experiment }, { project }) => getExperiment(db, project, experiment)),
-  route(calls.listExperiments, (input, { project }) => listExperiments(db, project, input)),
+  ...trackingRoutes(db, log),
 ]
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */

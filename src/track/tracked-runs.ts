@@ -20,6 +20,7 @@ export interface TrackedRun {
   /** Milliseconds since 1970. */
   started: number
   ended: number | null
+  heartbeat: number | null
   deleted: boolean
   location: string
   params: Record<string, string>
@@ -35,6 +36,10 @@ export interface NewTrackedRun {
   started?: number | undefined
   tags: readonly { key: string; value: string }[]
   status?: RunStatus
+  /** Made by the caller: a run that is there already under this id is answered as it is. */
+  run?: string | undefined
+  /** The process that works on it, as JSON of track/worker.ts. */
+  worker?: string | undefined
 }
 
 export const nameTag = 'mlflow.runName'
@@ -44,7 +49,7 @@ export async function createTrackedRun(db: Db, project: string, given: NewTracke
   const named = given.tags.find(({ key }) => key === nameTag)?.value
   if (given.name && named && named !== given.name) throw new Failure('run_name_ambiguous', { name: given.name, tag: named })
   const name = given.name || named || inventedName()
-  const run = randomBytes(16).toString('hex')
+  const run = given.run ?? randomBytes(16).toString('hex')
   const number = await db.transaction().execute(async transaction => {
     const experiment = await transaction
       .selectFrom('experiments')
@@ -54,7 +59,7 @@ export async function createTrackedRun(db: Db, project: string, given: NewTracke
       .executeTakeFirst()
     if (!experiment) throw new Failure('experiment_not_found', { experiment: given.experiment })
     if (experiment.deleted !== null) throw new Failure('experiment_deleted', { experiment: given.experiment })
-    const { number } = await transaction
+    const made = await transaction
       .insertInto('tracked_runs')
       .values({
         id: run,
@@ -67,11 +72,14 @@ export async function createTrackedRun(db: Db, project: string, given: NewTracke
         ended: null,
         deleted: null,
         location: `${experiment.location}/${run}/artifacts`,
-        worker: null,
-        heartbeat: null,
+        worker: given.worker ?? null,
+        heartbeat: given.worker ? Date.now() : null,
       })
+      .onConflict(conflict => conflict.column('id').doNothing())
       .returning('number')
-      .executeTakeFirstOrThrow()
+      .executeTakeFirst()
+    if (!made) return (await rowOf(transaction, project, run)).number
+    const { number } = made
     await writeTags(transaction, number, [...given.tags, { key: nameTag, value: name }])
     return number
   })
@@ -173,6 +181,7 @@ const asRun = ({
   user,
   started,
   ended,
+  heartbeat,
   deleted,
   location,
 }: Selectable<Schema['tracked_runs']>): TrackedRun => ({
@@ -185,6 +194,7 @@ const asRun = ({
   user,
   started,
   ended,
+  heartbeat,
   deleted: deleted !== null,
   location,
   params: {},
@@ -225,4 +235,16 @@ export async function metricHistory(
     db,
   )
   return rows.map(({ step, timestamp, ...point }) => ({ key, step, timestamp, value: original(point) }))
+}
+
+/** The run's process says that it lives; answers the status, so that it hears when somebody stopped the run. throws tracked_run_not_found */
+export async function beat(db: Db, project: string, run: string): Promise<{ status: RunStatus }> {
+  const { number } = await rowOf(db, project, run)
+  const row = await db
+    .updateTable('tracked_runs')
+    .set({ heartbeat: Date.now() })
+    .where('number', '=', number)
+    .returning('status')
+    .executeTakeFirstOrThrow()
+  return { status: row.status as RunStatus }
 }

@@ -1,5 +1,6 @@
 /** Every call of the contract. */
 import { calls as experiments } from './experiments.ts'
+import { calls as runs } from './runs.ts'
 import { calls as server } from './server.ts'
 
-export const calls = { ...server, ...experiments }
+export const calls = { ...server, ...experiments, ...runs }
