@@ -2,6 +2,7 @@
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { ownerToken } from './accounts/owner.ts'
+import { accountRoutes } from './accounts/routes.ts'
 import { authenticate } from './accounts/tokens.ts'
 import { asAnswer, createApp } from './api/app.ts'
 import { isLoopback } from './api/guards.ts'
@@ -60,6 +61,7 @@ export async function startControlPlane(home: Home, { host, port }: { host: stri
 /** Every call of the contract and who answers it. */
 export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog): Route[] => [
   route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
+  ...accountRoutes(db),
   ...trackingRoutes(db, log),
 ]
 

@@ -450,6 +450,11 @@ export const failures = {
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
 
   // ── control plane ──
+  user_not_found: [404, 'There is no user {user} here.', 'List users with plinth users list.'],
+  owner_untouchable: [403, '{user} owns this installation.', 'Only the owner makes tokens for the owner; roles and closing an account are for everybody else.'],
+  project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
+  token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
+  scope_too_wide: [403, 'A token that may only {scope} cannot make one that may do more.', 'Use a token with the scope all.'],
   registered_model_exists: [400, 'Registered Model (name={name}) already exists.', 'Use it, or choose another name.'],
   registered_model_not_found: [404, 'Registered Model with name={name} not found.', 'List models with plinth models list.'],
   registered_version_not_found: [404, 'Model Version (name={name}, version={version}) not found.', 'List models with plinth models list.'],

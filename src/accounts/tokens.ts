@@ -3,9 +3,11 @@
  * slow hash would buy nothing); the id finds the row without comparing secrets.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import type { Principal, Role, Scope } from '../api/principal.ts'
+import { allows, type Principal, type Role, type Scope } from '../api/principal.ts'
 import type { Db } from '../db/open.ts'
 import { Failure } from '../failure.ts'
+import type { Token } from '../sdk/calls/accounts.ts'
+import { record } from './audit.ts'
 
 export interface NewToken {
   user: string
@@ -79,3 +81,54 @@ function tokenIn(authorization: string): string | null {
 }
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest()
+
+// ── what people do with tokens ──────────────────────────────────────────────────────────────────────────────────────────────
+
+const shown = ['id', 'user', 'name', 'project', 'scope', 'created', 'expires', 'revoked'] as const
+
+/** A token never may more than who makes it. throws forbidden, user_not_found */
+export async function makeToken(
+  db: Db,
+  principal: Principal,
+  { name, scope, days, user = principal.user }: { name: string; scope: Scope; days?: number | undefined; user?: string | undefined },
+): Promise<{ token: string; about: Token }> {
+  const { project } = principal
+  if (user !== principal.user && !allows(principal, 'admin')) throw new Failure('forbidden', { user: principal.user, right: 'admin' })
+  if (principal.scope !== 'all' && scope !== principal.scope) throw new Failure('scope_too_wide', { scope: principal.scope })
+  const expires = days === undefined ? null : new Date(Date.now() + days * 86_400_000).toISOString()
+  return await db.transaction().execute(async transaction => {
+    const known = await transaction.selectFrom('users').select('owner').where('name', '=', user).executeTakeFirst()
+    if (!known) throw new Failure('user_not_found', { user })
+    if (known.owner === 1 && !principal.owner) throw new Failure('owner_untouchable', { user })
+    const { id, token } = await createToken(transaction, { user, name, project, scope, expires })
+    await record(transaction, {
+      project,
+      user: principal.user,
+      action: 'tokens.create',
+      subject: id,
+      details: { for: user, name, scope, expires },
+    })
+    return { token, about: (await transaction.selectFrom('tokens').select(shown).where('id', '=', id).executeTakeFirstOrThrow()) as Token }
+  })
+}
+
+/** Newest first. */
+export async function listTokens(db: Db, principal: Principal): Promise<Token[]> {
+  let query = db.selectFrom('tokens').select(shown).where('project', '=', principal.project)
+  if (!allows(principal, 'admin')) query = query.where('user', '=', principal.user)
+  return (await query.orderBy('created', 'desc').execute()) as Token[]
+}
+
+/** throws token_not_found, also for somebody else's where the asker is no admin */
+export async function revokeToken(db: Db, principal: Principal, id: string): Promise<Token> {
+  const { project, user } = principal
+  return await db.transaction().execute(async transaction => {
+    const row = await transaction.selectFrom('tokens').select(shown).where('id', '=', id).where('project', '=', project).executeTakeFirst()
+    if (!row || (row.user !== user && !allows(principal, 'admin'))) throw new Failure('token_not_found', { id })
+    if (row.revoked) return row as Token
+    const revoked = new Date().toISOString()
+    await transaction.updateTable('tokens').set({ revoked }).where('id', '=', id).execute()
+    await record(transaction, { project, user, action: 'tokens.revoke', subject: id, details: { of: row.user } })
+    return { ...row, revoked } as Token
+  })
+}

@@ -3,7 +3,7 @@ import { rename, rm } from 'node:fs/promises'
 import { sql, type Transaction } from 'kysely'
 import { Failure } from '../failure.ts'
 import { storageFailure, temporaryPath } from '../storage/disk.ts'
-import { forPostgres, isPostgres } from './dialect.ts'
+import { forPostgres, forSqlite, isPostgres } from './dialect.ts'
 import { type Migration, migrations, type Schema } from './schema.ts'
 import { connect, type Db } from './sqlite.ts'
 
@@ -13,7 +13,7 @@ import { connect, type Db } from './sqlite.ts'
  */
 export async function migrate(db: Db, path: string, known: readonly Migration[] = migrations): Promise<void> {
   if (missing(await appliedTo(db), known, path).length === 0) return
-  const speak = isPostgres(path) ? forPostgres : (statement: string) => statement
+  const speak = isPostgres(path) ? forPostgres : forSqlite
   await db.transaction().execute(async transaction => {
     if (isPostgres(path)) await sql`select pg_advisory_xact_lock(7005)`.execute(transaction) // processes that start together
     const table = 'create table if not exists migrations (id integer primary key, name text not null unique, applied text not null) strict'
@@ -35,7 +35,7 @@ export async function goBackBefore(db: Db, name: string, known: readonly Migrati
     const applied = new Set(await appliedTo(transaction))
     for (const migration of known.slice(known.findIndex(migration => migration.name === name)).toReversed()) {
       if (!applied.has(migration.name)) continue
-      for (const statement of migration.down) await sql.raw(statement).execute(transaction)
+      for (const statement of migration.down) await sql.raw(forSqlite(statement)).execute(transaction)
       await transaction.deleteFrom('migrations').where('name', '=', migration.name).execute()
     }
   })

@@ -169,10 +169,12 @@ export interface Schema {
   migrations: { id: Generated<number>; name: string; applied: string }
 }
 
+export type Statement = string | { sqlite: string; postgres: string }
 export interface Migration {
   name: string
-  up: readonly string[]
-  down: readonly string[]
+  /** In SQLite's words, which db/dialect.ts translates; both where they have nothing in common. */
+  up: readonly Statement[]
+  down: readonly Statement[]
 }
 
 /** In order; a released one never changes. */
@@ -243,6 +245,10 @@ export const migrations: readonly Migration[] = [
       `create table audit (
         id integer primary key, at text not null, project text not null, "user" text not null, action text not null, subject text not null,
         details text not null) strict`,
+      ...['update', 'delete'].map(deed => ({
+        sqlite: `create trigger audit_no_${deed} before ${deed} on audit begin select raise(abort, 'the audit log is only appended to'); end`,
+        postgres: `create rule audit_no_${deed} as on ${deed} to audit do instead nothing`,
+      })),
       `create table experiments (
         id integer primary key, project text not null references projects (id), name text not null, location text not null,
         created integer not null, updated integer not null, deleted integer, unique (project, name)) strict`,
