@@ -24,6 +24,7 @@ import { loggedModelRoutes } from './track/mlflow/logged-models.ts'
 import { registryRoutes } from './track/mlflow/registry.ts'
 import { runRoutes } from './track/mlflow/runs.ts'
 import { mlflowRoute } from './track/mlflow/wire.ts'
+import { startReaper } from './track/reaper.ts'
 import { trackingRoutes } from './track/routes.ts'
 
 export const openHome = (): Promise<Home> => openHomeAt(homePath())
@@ -47,6 +48,7 @@ export async function startControlPlane(home: Home, { host, port }: { host: stri
     loopback,
   })
   await app.listen({ host, port })
+  const stopReaper = startReaper(home, () => {})
   const { port: bound } = app.server.address() as AddressInfo
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
@@ -54,6 +56,7 @@ export async function startControlPlane(home: Home, { host, port }: { host: stri
     close: async () => {
       await app.close()
       await log.close()
+      await stopReaper()
     },
   }
 }

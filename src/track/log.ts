@@ -85,7 +85,7 @@ function take(waiting: readonly Waiting[]): Waiting[] {
 
 async function write(db: Db, batches: readonly Waiting[], refused: Map<Waiting, unknown>, keys: Keys): Promise<void> {
   const runs = await runsOf(db, batches)
-  const points: Point[] = []
+  const points: Omit<Point, 'special'>[] = []
   for (const batch of batches) {
     try {
       const run = runs.get(batch.run)
@@ -96,7 +96,7 @@ async function write(db: Db, batches: readonly Waiting[], refused: Map<Waiting, 
       await writeModelMetrics(db, batch)
       for (const metric of batch.metrics) {
         const { step, timestamp } = metric
-        points.push({ run: run.number, key: await keys.of(db, metric.key), step, timestamp, ...stored(metric.value) })
+        points.push({ run: run.number, key: await keys.of(db, metric.key), step, timestamp, value: metric.value })
       }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
@@ -194,7 +194,9 @@ const statements = new Map(
   ]),
 )
 
-async function writePoints(db: Db, points: readonly Point[]): Promise<void> {
+/** The newest of each metric is kept apart, so that a run is read without its history. */
+export async function writePoints(db: Db, given: readonly Omit<Point, 'special'>[]): Promise<void> {
+  const points = given.map(point => ({ ...point, ...stored(point.value) }))
   await inStatements(db, points, 'points')
   const latest = new Map<number, Map<number, Point>>()
   for (const point of points) {
@@ -231,7 +233,7 @@ interface Keys {
   of(db: Db, key: string): number | Promise<number>
   forget(): void
 }
-function createKeys(): Keys {
+export function createKeys(): Keys {
   const known = new Map<string, number>()
   return {
     of(db, key) {
