@@ -1,4 +1,5 @@
 /** The control plane's HTTP: one Fastify application, a closed table of routes, and the same checks in front of each of them. */
+import { randomBytes } from 'node:crypto'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Failure } from '../failure.ts'
@@ -15,11 +16,28 @@ export interface AppOptions {
   loopback: boolean
   /** Addresses of proxies whose X-Forwarded headers are believed. */
   trustProxy?: readonly string[]
+  /** Certificate and key as PEM: then HTTPS is spoken, and nothing else. */
+  tls?: { cert: string; key: string }
   /** A request that ended, for logs and metrics. */
-  onAnswered?(what: { method: string; route: string; status: number; milliseconds: number; user: string | null; error?: unknown }): void
+  onAnswered?(what: Answered): void
+}
+export interface Answered {
+  /** Also in the answer's header x-request-id. */
+  id: string
+  method: string
+  /** The pattern, never text from outside. */
+  route: string
+  status: number
+  milliseconds: number
+  user: string | null
+  /** The peer, or, behind a proxy that is believed, who that says it asks for. */
+  address: string
+  /** What went wrong, where something did. */
+  error: unknown
 }
 
 const jsonLimit = 16 * 2 ** 20
+const limits = { headersTimeout: 20_000, maxHeaderSize: 16 * 1024 }
 
 export function createApp(options: AppOptions): FastifyInstance {
   const app = Fastify({
@@ -30,24 +48,31 @@ export function createApp(options: AppOptions): FastifyInstance {
     onConstructorPoisoning: 'error',
     routerOptions: { maxParamLength: 2000, ignoreTrailingSlash: false, caseSensitive: true },
     ...(options.trustProxy && { trustProxy: [...options.trustProxy] }),
-    http: { headersTimeout: 20_000, maxHeaderSize: 16 * 1024 },
-  })
+    genReqId: () => randomBytes(8).toString('hex'),
+    ...(options.tls ? { https: { ...limits, ...options.tls } } : { http: limits }),
+  }) as FastifyInstance
   app.decorateRequest('principal', null)
+  app.decorateRequest('problem', null)
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(securityHeaders)
+    reply.header('x-request-id', request.id)
     checkOrigin(request.raw, { loopback: options.loopback })
   })
   app.addHook('onResponse', async (request, reply) => {
-    const { principal } = request as Asked
+    const { principal, problem } = request as Asked
     options.onAnswered?.({
+      id: request.id,
       method: request.method,
       route: request.routeOptions.url ?? '(none)',
       status: reply.statusCode,
       milliseconds: reply.elapsedTime,
       user: principal?.user ?? null,
+      address: request.ip,
+      error: problem ?? null,
     })
   })
-  app.setErrorHandler((error, _, reply) => {
+  app.setErrorHandler((error, request, reply) => {
+    ;(request as Asked).problem = error
     const { status, body } = asAnswer(error)
     reply.code(status).send(body)
   })
@@ -70,7 +95,7 @@ export function createApp(options: AppOptions): FastifyInstance {
   return app
 }
 
-type Asked = FastifyRequest & { principal?: Principal | null }
+type Asked = FastifyRequest & { principal?: Principal | null; problem?: unknown }
 
 /** Checked before the body is read. */
 const rightOf =
@@ -111,7 +136,8 @@ function mountForeign(scope: FastifyInstance, route: ForeignRoute, options: AppO
     url: route.path,
     ...(route.body === 'stream' && { bodyLimit: Number.MAX_SAFE_INTEGER }),
     onRequest: rightOf(route.right, options),
-    errorHandler: (error, _, reply) => {
+    errorHandler: (error, request, reply) => {
+      ;(request as Asked).problem = error
       const { status, body } = route.failed(error)
       reply.code(status).send(body)
     },
