@@ -478,7 +478,13 @@ export const failures = {
     "Write conditions like metrics.loss < 0.5 and params.net = 'lite', joined by AND.",
   ],
   page_invalid: [400, 'This page token does not belong to this search.', 'Start again without a page token.'],
-  mlflow_parameter: [400, '{problem}', ''],
+  mlflow_parameter: [400, '{problem}', 'See the API docs for more information about request parameters.'],
+  mlflow_route_not_found: [
+    404,
+    'Of the API of MLflow, {method} {path} is not answered here.',
+    'Look at docs/mlflow.md for what is answered and what is not.',
+  ],
+  mlflow_not_kept: [501, '{problem}', 'Look at docs/mlflow.md for what is answered and what is not.'],
   experiment_deleted: [
     400,
     'The experiment {experiment} must be in the active state, but it is deleted.',
@@ -525,6 +531,30 @@ export const failures = {
     403,
     '{user} has no right to do this; it needs the role {right}.',
     'Ask an admin of the project: plinth users list shows who that is.',
+  ],
+  // ── operating ──
+  database_unreachable: [
+    503,
+    'The database {database} does not answer: {problem}.',
+    'See that PostgreSQL runs there and lets this user in (psql with the same address says more), then try again.',
+  ],
+  database_busy: [503, 'The database {database} is busy with others.', 'Try again.'],
+  database_slow: [400, 'The database gave this up after {seconds} s.', 'Ask for less at a time, or with a narrower filter.'],
+  database_address: [
+    400,
+    'This cannot be the address of a database: {problem}.',
+    'Write postgres://user@host/database, with the password in the file that --database-file names, or all of it in PLINTH_DATABASE.',
+  ],
+  database_other: [
+    409,
+    'This home keeps its records in plinth.db already; {database} would hide them.',
+    'Set PLINTH_HOME to a new folder, or take the records along: plinth backup, then plinth restore --database-file into a new home.',
+  ],
+  dump_damaged: [400, 'The copy of the database cannot be read: {problem}.', 'Restore another backup.'],
+  home_held: [
+    409,
+    'Process {pid} runs plinth up on this home already{where}.',
+    'Use that one, or stop it first (Ctrl-C in its terminal, or kill {pid}).',
   ],
   server_unreachable: [503, 'No Plinth server answers at {url}.', 'Start it with plinth up, or check the address with plinth login URL.'],
   server_answer: [

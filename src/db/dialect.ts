@@ -3,6 +3,14 @@ import type { Statement } from './schema.ts'
 
 export const isPostgres = (target: string): boolean => /^postgres(ql)?:\/\//.test(target)
 
+/** For messages and logs: without password and parameters. */
+export function showTarget(target: string): string {
+  if (!isPostgres(target)) return target
+  if (!URL.canParse(target)) return 'postgres://…'
+  const { username, host, pathname } = new URL(target)
+  return `postgres://${username ? `${username}@` : ''}${host}${pathname}`
+}
+
 /** A statement of db/schema.ts, which is written for SQLite, in PostgreSQL's words. */
 export const forPostgres = (statement: Statement): string =>
   typeof statement === 'object'

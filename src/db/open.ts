@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import { isPostgres } from './dialect.ts'
 import { migrate } from './migrate.ts'
 import { connect, type Db } from './sqlite.ts'
@@ -5,16 +6,31 @@ import { connect, type Db } from './sqlite.ts'
 export type { Db } from './sqlite.ts'
 
 /**
- * `target`: a file, made on first use, `:memory:`, or postgres://… Brings the schema up to date, after a copy of the file beside it.
+ * `target`: a file, made on first use, `:memory:`, or postgres://… Brings the schema up to date, after a copy: of a file beside it, of
+ * PostgreSQL into the folder `backups`.
  * throws home_too_new, home_damaged, home_busy, disk_full, read_only, not_permitted, database_unreachable
  */
-export async function openDatabase(target: string): Promise<Db> {
-  const db = isPostgres(target) ? (await import('./postgres.ts')).connectPostgres(target) : await connect(target)
+export async function openDatabase(target: string, { backups }: { backups?: string } = {}): Promise<Db> {
+  const db = await connectTo(target)
   try {
-    await migrate(db, target)
+    await migrate(db, target, { ...(backups && { backups }) })
     return db
   } catch (error) {
     await db.destroy()
     throw error
   }
 }
+
+/** The database as it is, whatever its schema. */
+export const connectTo = async (target: string): Promise<Db> =>
+  isPostgres(target) ? (await import('./postgres.ts')).connectPostgres(target) : await connect(target)
+
+/** A transaction that no other one of these runs beside, in any process: SQLite has one writer anyway, PostgreSQL is given a lock. */
+export const exclusively = <T>(db: Db, work: (db: Db) => Promise<T>): Promise<T> =>
+  db.transaction().execute(async transaction => {
+    if (speaksPostgres(db)) await sql`select pg_advisory_xact_lock(7006)`.execute(transaction)
+    return await work(transaction)
+  })
+
+/** By the dialect it was made with: the one of PostgreSQL changes schemas inside transactions. */
+export const speaksPostgres = (db: Db): boolean => db.getExecutor().adapter.supportsTransactionalDdl === true

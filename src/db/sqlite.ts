@@ -67,7 +67,9 @@ function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['dat
     if (found) return found
     if (kept.size >= mostStatements) kept.delete(kept.keys().next().value!)
     const statement = prepare(text)
-    kept.set(text, statement)
+    if (/^\s*(create|alter|drop)\b/i.test(text))
+      kept.clear() // a compiled `select *` would go on with the columns of before
+    else kept.set(text, statement)
     return statement
   }
   return {

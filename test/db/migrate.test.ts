@@ -19,7 +19,7 @@ test('every migration goes up, down and up again', async t => {
   t.after(() => db.destroy())
   const up = await tables(db)
   assert.ok(up.includes('runs') && up.includes('model_versions') && up.includes('dataset_versions'))
-  for (const { name } of migrations.toReversed()) await goBackBefore(db, name)
+  for (const { name } of migrations.toReversed()) await goBackBefore(db, ':memory:', name)
   assert.deepEqual(await tables(db), ['migrations'])
   await migrate(db, ':memory:')
   assert.deepEqual(await tables(db), up)
@@ -32,7 +32,7 @@ test('what is there survives a new migration, with a copy of before; going back 
   t.after(() => db.destroy())
   await db.insertInto('dataset_versions').values(version).execute()
   const known = [...migrations, addNotes]
-  await migrate(db, path, known)
+  await migrate(db, path, { known })
   assert.ok((await tables(db)).includes('notes'))
   const backup = `${path}.before-002-notes`
   assert.ok(existsSync(backup))
@@ -41,8 +41,8 @@ test('what is there survives a new migration, with a copy of before; going back 
   assert.equal((await before.selectFrom('dataset_versions').selectAll().execute()).length, 1)
   await before.destroy()
 
-  await migrate(db, path, known) // nothing left to do
-  await goBackBefore(db, '002-notes', known)
+  await migrate(db, path, { known }) // nothing left to do
+  await goBackBefore(db, path, '002-notes', known)
   assert.equal((await tables(db)).includes('notes'), false)
   assert.equal((await db.selectFrom('dataset_versions').selectAll().execute()).length, 1)
 })
@@ -51,14 +51,14 @@ test('a migration that fails leaves nothing of itself or of those with it', asyn
   const db = await openDatabase(':memory:')
   t.after(() => db.destroy())
   const before = await tables(db)
-  await assert.rejects(migrate(db, ':memory:', [...migrations, addNotes, broken]))
+  await assert.rejects(migrate(db, ':memory:', { known: [...migrations, addNotes, broken] }))
   assert.deepEqual(await tables(db), before)
 })
 
 test('a database with a migration that is not known here is a newer one’s', async t => {
   const path = join(temporaryFolder(t), 'plinth.db')
   const db = await openDatabase(path)
-  await migrate(db, path, [...migrations, addNotes])
+  await migrate(db, path, { known: [...migrations, addNotes] })
   await db.destroy()
   await assert.rejects(openDatabase(path), { code: 'home_too_new' })
 })
