@@ -18,12 +18,7 @@ import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
-import { artifactRoutes } from './track/mlflow/artifacts.ts'
-import { experimentRoutes } from './track/mlflow/experiments.ts'
-import { loggedModelRoutes } from './track/mlflow/logged-models.ts'
-import { registryRoutes } from './track/mlflow/registry.ts'
-import { runRoutes } from './track/mlflow/runs.ts'
-import { mlflowRoute } from './track/mlflow/wire.ts'
+import { mlflowRoutes } from './track/mlflow/routes.ts'
 import { startReaper } from './track/reaper.ts'
 import { trackingRoutes } from './track/routes.ts'
 
@@ -93,12 +88,5 @@ export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, objects: 
       return null
     },
   },
-  // the client of MLflow asks for it before it logs traces: 3.4 and newer would have to take them
-  { method: 'GET', path: '/version', right: 'public', body: 'none', answer: () => '3.3.0', failed: () => ({ status: 500, body: '' }) },
-  ...mlflowRoute('GET', '/mlflow/server-info', 'viewer', () => ({ store_type: 'SqlStore', workspaces_enabled: false }), '3.0'),
-  ...experimentRoutes(db),
-  ...runRoutes(db, log),
-  ...artifactRoutes(db, objects),
-  ...loggedModelRoutes(db, objects),
-  ...registryRoutes(db),
+  ...mlflowRoutes({ db, log, objects }),
 ]

@@ -3,11 +3,11 @@ import type { Db } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import type { Experiment } from '../sdk/calls/experiments.ts'
 
-/** throws experiment_exists (deleted ones keep their name) */
+/** `location`: a place of the client's own for files, which is never opened here. throws experiment_exists (deleted ones keep their name) */
 export async function createExperiment(
   db: Db,
   project: string,
-  { name, tags }: { name: string; tags: Record<string, string> },
+  { name, tags, location: own }: { name: string; tags: Record<string, string>; location?: string | undefined },
 ): Promise<Experiment> {
   const now = Date.now()
   return await db.transaction().execute(async transaction => {
@@ -18,7 +18,7 @@ export async function createExperiment(
       .returning('id')
       .executeTakeFirst()
     if (!row) throw new Failure('experiment_exists', { name })
-    const location = `mlflow-artifacts:/${row.id}`
+    const location = own ?? `mlflow-artifacts:/${row.id}`
     await transaction.updateTable('experiments').set({ location }).where('id', '=', row.id).execute()
     const rows = Object.entries(tags).map(([key, value]) => ({ experiment: row.id, key, value }))
     if (rows.length > 0) await transaction.insertInto('experiment_tags').values(rows).execute()

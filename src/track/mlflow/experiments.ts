@@ -1,7 +1,6 @@
 /** Experiments in MLflow's words. */
 import type { ForeignRoute } from '../../api/route.ts'
 import type { Db } from '../../db/open.ts'
-import { Failure } from '../../failure.ts'
 import type { Experiment } from '../../sdk/calls/experiments.ts'
 import {
   createExperiment,
@@ -15,16 +14,17 @@ import {
   setExperimentTag,
 } from '../experiments.ts'
 import { searchExperiments } from '../search/experiments.ts'
-import { compact, limitOf, type Message, mlflowRoute, pairs, viewOf } from './wire.ts'
+import { atMost, experimentTagIn, tagsIn } from './limits.ts'
+import { compact, experimentIn, limitIn, type Message, mlflowRoute, pairs, viewIn, wrongParameter } from './wire.ts'
 
 export const experimentRoutes = (db: Db): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/experiments/create', 'editor', async (message, { project }) => {
-    const tags = Object.fromEntries(message.messages('tags').map(tag => [tag.required('key'), tag.text('value') ?? '']))
-    const { experiment } = await createExperiment(db, project, { name: named(message, 'name'), tags })
+    const tags = tagsIn(message, experimentTagIn)
+    const { experiment } = await createExperiment(db, project, { name: nameIn(message, 'name'), tags, location: locationIn(message) })
     return { experiment_id: experiment }
   }),
   ...mlflowRoute('GET', '/mlflow/experiments/get', 'viewer', async (message, { project }) => ({
-    experiment: asMlflowExperiment(await getExperiment(db, project, idOf(message))),
+    experiment: asMlflowExperiment(await getExperiment(db, project, experimentIn(message))),
   })),
   ...mlflowRoute('GET', '/mlflow/experiments/get-by-name', 'viewer', async (message, { project }) => ({
     experiment: asMlflowExperiment(await getExperimentByName(db, project, message.required('experiment_name'))),
@@ -34,48 +34,49 @@ export const experimentRoutes = (db: Db): ForeignRoute[] => [
       const { ids, next } = await searchExperiments(db, project, {
         filter: message.text('filter') ?? '',
         orderBy: message.texts('order_by'),
-        view: viewOf(message.text('view_type')),
-        limit: limitOf(message, { most: 50_000 }),
+        view: viewIn(message, 'view_type'),
+        limit: limitIn(message, { most: 50_000 }),
         after: message.text('page_token') || undefined,
       })
       return compact({ experiments: (await experimentsOf(db, ids)).map(asMlflowExperiment), next_page_token: next })
     }),
   ),
   ...mlflowRoute('POST', '/mlflow/experiments/update', 'editor', async (message, { project }) => {
-    await renameExperiment(db, project, idOf(message), named(message, 'new_name'))
+    await renameExperiment(db, project, experimentIn(message), nameIn(message, 'new_name'))
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/experiments/delete', 'editor', async (message, { project }) => {
-    await deleteExperiment(db, project, idOf(message))
+    await deleteExperiment(db, project, experimentIn(message))
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/experiments/restore', 'editor', async (message, { project }) => {
-    await restoreExperiment(db, project, idOf(message))
+    await restoreExperiment(db, project, experimentIn(message))
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/experiments/set-experiment-tag', 'editor', async (message, { project }) => {
-    await setExperimentTag(db, project, idOf(message), message.required('key'), (message.text('value') ?? '').slice(0, 5000))
+    const { key, value } = experimentTagIn(message)
+    await setExperimentTag(db, project, experimentIn(message), key, value)
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/experiments/delete-experiment-tag', 'editor', async (message, { project }) => {
-    await deleteExperimentTag(db, project, idOf(message), message.required('key'))
+    await deleteExperimentTag(db, project, experimentIn(message), message.required('key'))
     return {}
   }),
 ]
 
-/** An integer as text; anything else is no experiment's id. */
-function idOf(message: Message): string {
-  const id = message.required('experiment_id')
-  if (!/^\d{1,15}$/.test(id))
-    throw new Failure('mlflow_parameter', { problem: `Invalid experiment ID ${JSON.stringify(id)}: it must be an integer.` })
-  return id
-}
+const nameIn = (message: Message, field: string) => atMost('name', 500, message.required(field))
 
-function named(message: Message, field: string): string {
-  const name = message.required(field)
-  if (name.length > 500)
-    throw new Failure('mlflow_parameter', { problem: `The name of an experiment has at most 500 characters; this one has ${name.length}.` })
-  return name
+/**
+ * A place of the client's own (s3://…) is kept as text and never opened here. One inside this server's artifacts is ours to choose: the
+ * experiment gets its own folder there, like every other.
+ */
+function locationIn(message: Message): string | undefined {
+  const location = message.text('artifact_location')?.trim()
+  if (!location || /^mlflow-artifacts:/i.test(location)) return undefined
+  if (/#/.test(location)) throw wrongParameter("'artifact_location' URL can't include fragments or params.")
+  if (/(^|[/\\])\.\.([/\\]|$)/.test(location.replaceAll(/%2e/gi, '.').replaceAll(/%2f/gi, '/')))
+    message.wrong('artifact_location', 'it must not contain relative references.')
+  return atMost('artifact_location', 2048, location).replace(/\/+$/, '')
 }
 
 export const asMlflowExperiment = ({ experiment, name, location, created, updated, deleted, tags }: Experiment) =>

@@ -1,8 +1,6 @@
 /** Logged models, and what runs used and made, in MLflow's words. */
 import type { ForeignRoute } from '../../api/route.ts'
 import type { Db } from '../../db/open.ts'
-import { Failure } from '../../failure.ts'
-import type { Objects } from '../../storage/objects.ts'
 import {
   createLoggedModel,
   deleteLoggedModel,
@@ -16,21 +14,23 @@ import {
   setLoggedModelTags,
 } from '../logged-models.ts'
 import { logInputs, logOutputs } from '../run-links.ts'
+import { inventedName } from '../run-names.ts'
 import { searchLoggedModels } from '../search/logged-models.ts'
 import { getTrackedRun, setRunTag } from '../tracked-runs.ts'
-import { filesIn, joined, placeOf } from './artifacts.ts'
-import { compact, limitOf, type Message, mlflowRoute, pairOf, pairs, wireNumber } from './wire.ts'
+import { atMost } from './limits.ts'
+import { runIn } from './runs.ts'
+import { compact, enumeration, experimentIn, limitIn, type Message, mlflowRoute, pairs, wireNumber, wrongParameter } from './wire.ts'
 
-export const loggedModelRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
+export const loggedModelRoutes = (db: Db): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/logged-models', 'editor', async (message, { project }) => ({
     model: asMlflowModel(
       await createLoggedModel(db, project, {
-        experiment: message.required('experiment_id'),
-        name: named(message.text('name') || 'model'),
+        experiment: experimentIn(message),
+        name: nameIn(message),
         type: message.text('model_type') ?? null,
         run: message.text('source_run_id') || null,
-        params: message.messages('params').map(pairOf),
-        tags: message.messages('tags').map(pairOf),
+        params: message.messages('params').map(pairIn),
+        tags: message.messages('tags').map(pairIn),
       }),
     ),
   })),
@@ -38,7 +38,7 @@ export const loggedModelRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
     model: asMlflowModel(await getLoggedModel(db, project, message.required('model_id'))),
   })),
   ...mlflowRoute('PATCH', '/mlflow/logged-models/:model_id', 'editor', async (message, { project }) => {
-    const status = fromMlflow(message)
+    const status = message.word('status', statuses) ?? message.missing('status')
     return {
       model: asMlflowModel(
         await setLoggedModelStatus(db, project, message.required('model_id'), status, message.text('status_message') ?? null),
@@ -60,88 +60,102 @@ export const loggedModelRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
         dataset: order.text('dataset_name') ? dataset(order) : null,
       })),
       datasets: message.messages('datasets').map(dataset),
-      limit: limitOf(message, { usual: 50, most: 50_000 }),
+      limit: limitIn(message, { usual: 50, most: 50_000 }),
       after: message.text('page_token') || undefined,
     })
     return compact({ models: (await loggedModels(db, ids)).map(asMlflowModel), next_page_token: next })
   }),
   ...mlflowRoute('PATCH', '/mlflow/logged-models/:model_id/tags', 'editor', async (message, { project }) => ({
-    model: asMlflowModel(await setLoggedModelTags(db, project, message.required('model_id'), message.messages('tags').map(pairOf))),
+    model: asMlflowModel(await setLoggedModelTags(db, project, message.required('model_id'), message.messages('tags').map(pairIn))),
   })),
   ...mlflowRoute('DELETE', '/mlflow/logged-models/:model_id/tags/:tag_key', 'editor', async (message, { project }) => {
     await deleteLoggedModelTag(db, project, message.required('model_id'), message.required('tag_key'))
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/logged-models/:model_id/params', 'editor', async (message, { project }) => {
-    await logLoggedModelParams(db, project, message.required('model_id'), message.messages('params').map(pairOf))
+    await logLoggedModelParams(db, project, message.required('model_id'), message.messages('params').map(pairIn))
     return {}
-  }),
-  ...mlflowRoute('GET', '/mlflow/logged-models/:model_id/artifacts/directories', 'viewer', async (message, { project }) => {
-    const { location } = await getLoggedModel(db, project, message.required('model_id'))
-    const folder = message.text('artifact_directory_path') ?? ''
-    const own = placeOf(location)
-    return compact({ root_uri: location, files: own === null ? [] : await filesIn(objects, joined(own, folder), folder) })
   }),
   ...mlflowRoute('POST', '/mlflow/runs/outputs', 'editor', async (message, { project }) => {
     const models = message.messages('models').map(model => ({ model: model.required('model_id'), step: model.integer('step') ?? 0 }))
-    await logOutputs(db, project, message.required('run_id'), models)
+    await logOutputs(db, project, runIn(message), models)
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/log-inputs', 'editor', async (message, { project }) => {
     const models = message.messages('models').map(model => model.required('model_id'))
-    await logInputs(db, project, message.required('run_id'), { datasets: message.messages('datasets').map(datasetIn), models })
+    await logInputs(db, project, runIn(message), { datasets: message.messages('datasets').map(datasetIn), models })
     return {}
   }),
   // what clients before 3.0 say instead of making a logged model
   ...mlflowRoute('POST', '/mlflow/runs/log-model', 'editor', async (message, { project }) => {
-    const run = message.required('run_id')
+    const run = runIn(message)
+    const info = modelInfoIn(message)
     const { tags } = await getTrackedRun(db, project, run)
-    const before = JSON.parse(tags[historyTag] ?? '[]') as unknown[]
-    await setRunTag(db, project, run, historyTag, JSON.stringify([...before, jsonIn(message.required('model_json'))]))
+    const before = parsed(tags[historyTag] ?? '[]') // a script may have written anything there
+    await setRunTag(db, project, run, historyTag, JSON.stringify([...(Array.isArray(before) ? before : []), info]))
     return {}
   }),
 ]
 
 const historyTag = 'mlflow.log-model.history'
 
-function jsonIn(text: string): unknown {
+function modelInfoIn(message: Message): object {
+  const text = message.required('model_json')
+  const info = parsed(text)
+  if (info === null || typeof info !== 'object' || Array.isArray(info))
+    throw wrongParameter(`Malformed model info. \n ${text.slice(0, 200)} \n is not a valid JSON.`)
+  const lacking = ['artifact_path', 'flavors', 'utc_time_created', 'run_id'].filter(field => !Object.hasOwn(info, field))
+  if (lacking.length > 0) throw wrongParameter(`Model json is missing mandatory fields: ${lacking.join(', ')}`)
+  return info
+}
+function parsed(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    throw new Failure('mlflow_parameter', { problem: "Malformed model info in parameter 'model_json': it is no JSON." })
+    return null
   }
 }
 
 function datasetIn(input: Message) {
   const dataset = input.message('dataset')
+  const optional = (field: string, most: number) => {
+    const text = dataset.text(field)
+    return text === undefined ? null : atMost(field, most, text)
+  }
   return {
-    name: dataset.required('name').slice(0, 500),
-    digest: dataset.required('digest').slice(0, 36),
+    name: atMost('name', 500, dataset.required('name')),
+    digest: atMost('digest', 36, dataset.required('digest')),
     sourceType: dataset.required('source_type'),
-    source: dataset.required('source'),
-    schema: dataset.text('schema') ?? null,
-    profile: dataset.text('profile') ?? null,
-    tags: input.messages('tags').map(pairOf),
+    source: atMost('source', 65_535, dataset.required('source')),
+    schema: optional('schema', 1_048_575),
+    profile: optional('profile', 16_777_215),
+    tags: input
+      .messages('tags')
+      .map(tag => ({ key: atMost('key', 255, tag.required('key')), value: atMost('value', 500, tag.text('value') ?? '') })),
   }
 }
 
-function named(name: string): string {
+function nameIn(message: Message): string {
+  const name = message.text('name') || inventedName()
   if (/[/:.%"']/.test(name))
-    throw new Failure('mlflow_parameter', { problem: `Invalid model name ${JSON.stringify(name)}: it may not contain / : . % " '.` })
-  return name
+    throw wrongParameter(
+      `Invalid model name ('${name.slice(0, 200)}') provided. Model name must be a non-empty string and cannot contain the following characters: ('/', ':', '.', '%', '"', "'")`,
+    )
+  return atMost('name', 500, name)
 }
 
-const statuses: Record<LoggedModelStatus, string> = {
-  pending: 'LOGGED_MODEL_PENDING',
-  ready: 'LOGGED_MODEL_READY',
-  upload_failed: 'LOGGED_MODEL_UPLOAD_FAILED',
-}
-function fromMlflow(message: Message): LoggedModelStatus {
-  const word = message.required('status')
-  const found = Object.entries(statuses).find(([, there]) => there === word)
-  if (!found) throw new Failure('mlflow_parameter', { problem: `Invalid value ${JSON.stringify(word)} for parameter 'status' supplied.` })
-  return found[0] as LoggedModelStatus
-}
+/** Keys of models' params and tags are free; only their length is bounded. */
+const pairIn = (message: Message) => ({
+  key: atMost('key', 250, message.required('key')),
+  value: atMost('value', 100_000, message.text('value') ?? ''),
+})
+
+const statuses = enumeration<LoggedModelStatus>([
+  ['LOGGED_MODEL_PENDING', 1, 'pending'],
+  ['LOGGED_MODEL_READY', 2, 'ready'],
+  ['LOGGED_MODEL_UPLOAD_FAILED', 3, 'upload_failed'],
+])
+const toMlflow = Object.fromEntries([...statuses].map(([word, { means }]) => [means, word])) as Record<LoggedModelStatus, string>
 
 const asMlflowModel = (model: LoggedModel) => ({
   info: compact({
@@ -151,7 +165,7 @@ const asMlflowModel = (model: LoggedModel) => ({
     creation_timestamp_ms: model.created,
     last_updated_timestamp_ms: model.updated,
     artifact_uri: model.location,
-    status: statuses[model.status],
+    status: toMlflow[model.status],
     model_type: model.type,
     source_run_id: model.run,
     status_message: model.message,

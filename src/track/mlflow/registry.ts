@@ -20,16 +20,17 @@ import {
   registeredModels,
   registeredVersions,
   renameRegisteredModel,
+  type Stage,
   setAlias,
   setRegisteredModelTag,
   setVersionTag,
   stageNamed,
   versionByAlias,
 } from '../../models/registered.ts'
-import { getLoggedModel } from '../logged-models.ts'
 import { searchRegisteredModels, searchVersions } from '../search/registry.ts'
-import { placeOf, safe } from './artifacts.ts'
-import { compact, limitOf, type Message, mlflowRoute, pairOf, pairs } from './wire.ts'
+import { registryTagIn, tagsIn } from './limits.ts'
+import { isPrompt, noteVersion, originIn, placeOfVersion } from './origins.ts'
+import { compact, limitIn, type Message, mlflowRoute, pairs, versionIn } from './wire.ts'
 
 export const registryRoutes = (db: Db): ForeignRoute[] => {
   const whole = async (project: string, model: RegisteredModel) => asMlflowModel(model, await latestVersions(db, project, model.name))
@@ -39,7 +40,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
       const model = await createRegisteredModel(db, project, {
         name: message.required('name'),
         description: message.text('description') ?? null,
-        tags: tagsIn(message),
+        tags: tagsIn(message, registryTagIn),
       })
       return { registered_model: await whole(project, model) }
     }),
@@ -78,7 +79,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
       }),
     ),
     ...mlflowRoute('POST', '/mlflow/registered-models/set-tag', 'editor', async (message, { project }) => {
-      const { key, value } = pairOf(message)
+      const { key, value } = registryTagIn(message)
       await setRegisteredModelTag(db, project, message.required('name'), key, value)
       return {}
     }),
@@ -100,15 +101,13 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
     })),
     // ── versions ──
     ...mlflowRoute('POST', '/mlflow/model-versions/create', 'editor', async (message, { project, principal }) => {
-      const source = message.required('source')
-      const loggedModel = message.text('model_id') || modelIn(source)
-      const run = message.text('run_id') || (loggedModel && (await getLoggedModel(db, project, loggedModel)).run) || null
-      checkSource(source)
+      const name = message.required('name')
+      const tags = tagsIn(message, registryTagIn)
+      const origin = await originIn(db, project, message, isPrompt(tags))
       const version = await createRegisteredVersion(db, project, {
-        ...{ name: message.required('name'), source, run, loggedModel: loggedModel || null, user: principal.user },
-        description: message.text('description') ?? null,
-        tags: tagsIn(message),
+        ...{ name, ...origin, user: principal.user, tags, description: message.text('description') ?? null },
       })
+      if (origin.loggedModel) await noteVersion(db, project, origin.loggedModel, version)
       return { model_version: asMlflowVersion(version) }
     }),
     ...mlflowRoute('GET', '/mlflow/model-versions/get', 'viewer', async (message, { project }) => ({
@@ -131,8 +130,9 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
           throw new Failure('mlflow_parameter', {
             problem: `Existing versions can only be archived when a version goes to Staging or Production, not ${stage}.`,
           })
-        for (const other of await latestVersions(db, project, name, [stage]))
-          if (other.version !== version) await changeRegisteredVersion(db, project, name, other.version, { stage: 'Archived' })
+        await getRegisteredVersion(db, project, name, version)
+        for (const other of await versionsIn(db, project, name, stage))
+          if (other !== version) await changeRegisteredVersion(db, project, name, other, { stage: 'Archived' })
       }
       return { model_version: asMlflowVersion(await changeRegisteredVersion(db, project, name, version, { stage })) }
     }),
@@ -141,11 +141,16 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
       return {}
     }),
     ...mlflowRoute('GET', '/mlflow/model-versions/get-download-uri', 'viewer', async (message, { project }) => {
-      const { source, loggedModel } = await getRegisteredVersion(db, project, message.required('name'), versionIn(message))
-      return { artifact_uri: loggedModel ? (await getLoggedModel(db, project, loggedModel)).location : source }
+      return {
+        artifact_uri: await placeOfVersion(
+          db,
+          project,
+          await getRegisteredVersion(db, project, message.required('name'), versionIn(message)),
+        ),
+      }
     }),
     ...mlflowRoute('POST', '/mlflow/model-versions/set-tag', 'editor', async (message, { project }) => {
-      const { key, value } = pairOf(message)
+      const { key, value } = registryTagIn(message)
       await setVersionTag(db, project, message.required('name'), versionIn(message), key, value)
       return {}
     }),
@@ -156,40 +161,26 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
   ]
 }
 
-const tagsIn = (message: Message) =>
-  Object.fromEntries(
-    message
-      .messages('tags')
-      .map(pairOf)
-      .map(({ key, value }) => [key, value]),
-  )
 const searchIn = (message: Message, limits: { usual: number; most: number }) => ({
   filter: message.text('filter') ?? '',
   orderBy: message.texts('order_by'),
-  limit: limitOf(message, limits),
+  limit: limitIn(message, limits),
   after: message.text('page_token') || undefined,
 })
 
-function versionIn(message: Message): number {
-  const version = message.required('version')
-  if (!/^\d{1,9}$/.test(version))
-    throw new Failure('mlflow_parameter', { problem: `Model version must be an integer, got ${JSON.stringify(version)}.` })
-  return Number(version)
+async function versionsIn(db: Db, project: string, name: string, stage: Stage): Promise<number[]> {
+  const rows = await db
+    .selectFrom('model_versions')
+    .select('version')
+    .where('project', '=', project)
+    .where('name', '=', name)
+    .where('stage', '=', stage)
+    .where('deleted', 'is', null)
+    .execute()
+  return rows.map(({ version }) => version)
 }
 
-/** `models:/m-…` names a logged model. */
-const modelIn = (source: string) => /^models:\/(m-[0-9a-f]{32})$/.exec(source)?.[1] ?? null
-
-/** The server never opens what a source names, except what lies in its own artifacts; a path of its own disk is refused all the same. */
-function checkSource(source: string): void {
-  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(source)?.[1]?.toLowerCase()
-  if (scheme === undefined || scheme === 'file' || scheme.length === 1)
-    throw new Failure('mlflow_parameter', {
-      problem: `Invalid model version source ${JSON.stringify(source.slice(0, 200))}: a path of this server's disk is not taken.`,
-    })
-  const place = placeOf(source)
-  if (place !== null) safe(place)
-}
+// ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const asMlflowModel = ({ name, description, created, updated, tags, aliases }: RegisteredModel, latest: readonly RegisteredVersion[]) =>
   compact({

@@ -3,51 +3,63 @@ import type { ForeignRoute } from '../../api/route.ts'
 import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
 import type { RunStatus } from '../../sdk/shapes.ts'
-import type { RunLog } from '../log.ts'
+import type { Batch, RunLog } from '../log.ts'
 import { linksOf, type RunLinks } from '../run-links.ts'
 import { searchRuns } from '../search/runs.ts'
 import {
   createTrackedRun,
   deleteRunTag,
   getTrackedRun,
-  metricHistory,
+  nameTag,
   setDeleted,
   setRunTag,
   type TrackedRun,
   trackedRuns,
   updateTrackedRun,
 } from '../tracked-runs.ts'
-import { compact, limitOf, type Message, mlflowRoute, pairOf, pairs, viewOf, wireNumber } from './wire.ts'
+import { keyIn, paramIn, tagIn } from './limits.ts'
+import {
+  compact,
+  enumeration,
+  experimentIn,
+  limitIn,
+  type Message,
+  mlflowRoute,
+  pairs,
+  viewIn,
+  wireNumber,
+  wrongParameter,
+} from './wire.ts'
 
 export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/runs/create', 'editor', async (message, { project, principal }) => {
     const run = await createTrackedRun(db, project, {
-      experiment: message.text('experiment_id') || '0',
+      experiment: experimentIn(message, '0'),
       name: message.text('run_name'),
       user: message.text('user_id') || principal.user,
-      started: message.integer('start_time'),
-      tags: message.messages('tags').map(pairOf),
+      started: message.integer('start_time') || undefined,
+      tags: message.messages('tags').map(tagIn),
     })
     const { outputs: _, ...created } = asMlflowRun(run, undefined)
     return { run: created }
   }),
   ...mlflowRoute('GET', '/mlflow/runs/get', 'viewer', async (message, { project }) => ({
-    run: (await asMlflowRuns(db, [await getTrackedRun(db, project, runId(message))]))[0],
+    run: (await asMlflowRuns(db, [await getTrackedRun(db, project, runIn(message))]))[0],
   })),
   ...mlflowRoute('POST', '/mlflow/runs/update', 'editor', async (message, { project }) => {
-    const run = await updateTrackedRun(db, project, runId(message), {
+    const run = await updateTrackedRun(db, project, runIn(message), {
       name: message.text('run_name'),
-      status: statusOf(message),
+      status: message.word('status', statuses),
       ended: message.integer('end_time'),
     })
     return { run_info: infoOf(run) }
   }),
   ...mlflowRoute('POST', '/mlflow/runs/delete', 'editor', async (message, { project }) => {
-    await setDeleted(db, project, runId(message), true)
+    await setDeleted(db, project, runIn(message), true)
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/restore', 'editor', async (message, { project }) => {
-    await setDeleted(db, project, runId(message), false)
+    await setDeleted(db, project, runIn(message), false)
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/search', 'viewer', async (message, { project }) => {
@@ -55,54 +67,48 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
       experiments: message.texts('experiment_ids'),
       filter: message.text('filter') ?? '',
       orderBy: message.texts('order_by'),
-      view: viewOf(message.text('run_view_type')),
-      limit: limitOf(message, { usual: 1000, most: 50_000 }),
+      view: viewIn(message, 'run_view_type'),
+      limit: limitIn(message, { usual: 1000, most: 50_000 }),
       after: message.text('page_token') || undefined,
     })
     return compact({ runs: await asMlflowRuns(db, await trackedRuns(db, numbers)), next_page_token: next })
   }),
   ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'editor', async (message, { project }) => {
-    await log.log({ project, run: runId(message), metrics: [metric(message)], params: [], tags: [] })
+    await log.log({ project, run: runIn(message), metrics: [metricIn(message)], params: [], tags: [] })
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/log-parameter', 'editor', async (message, { project }) => {
-    await log.log({ project, run: runId(message), metrics: [], params: [param(message)], tags: [] })
+    await written(log, { project, run: runIn(message), metrics: [], params: [paramIn(message)], tags: [] }, asOneParam)
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/set-tag', 'editor', async (message, { project }) => {
-    const { key, value } = pairOf(message)
-    await setRunTag(db, project, runId(message), key, value)
+    const { key, value } = tagIn(message)
+    await setRunTag(db, project, runIn(message), key, value)
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/delete-tag', 'editor', async (message, { project }) => {
-    await deleteRunTag(db, project, runId(message), message.required('key'))
+    await deleteRunTag(db, project, runIn(message), message.required('key'))
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/log-batch', 'editor', async (message, { project }) => {
-    const batch = {
-      metrics: message.messages('metrics').map(metric),
-      params: message.messages('params').map(param),
-      tags: message.messages('tags').map(pairOf),
-    }
+    const run = runIn(message)
+    const tags = message.messages('tags').map(tagIn)
+    const batch = { metrics: message.messages('metrics').map(metricIn), params: message.messages('params').map(paramIn), tags }
     checkBatch(batch)
-    await log.log({ project, run: runId(message), ...batch })
+    await written(log, { project, run, ...batch }, asParamsOfBatch)
+    const name = tags.findLast(({ key }) => key === nameTag)
+    if (name) await setRunTag(db, project, run, nameTag, name.value) // the name of the run, in another place
     return {}
-  }),
-  ...mlflowRoute('GET', '/mlflow/metrics/get-history', 'viewer', async (message, { project }) => {
-    const points = await metricHistory(db, project, runId(message), message.required('metric_key'))
-    return compact({ metrics: points.map(point => ({ ...point, value: wireNumber(point.value) })) })
   }),
 ]
 
-const runId = (message: Message) => message.text('run_id') || message.required('run_uuid')
-const param = (message: Message) => ({ key: message.required('key'), value: (message.text('value') ?? '').slice(0, 6000) })
+export const runIn = (message: Message) => message.text('run_id') || message.text('run_uuid') || message.required('run_id')
 
-function metric(message: Message) {
-  const key = message.required('key')
-  const value = message.number('value')
-  const timestamp = message.integer('timestamp')
-  if (value === undefined) throw new Failure('mlflow_parameter', { problem: "Missing value for required parameter 'value'." })
-  if (timestamp === undefined) throw new Failure('mlflow_parameter', { problem: "Missing value for required parameter 'timestamp'." })
+function metricIn(message: Message) {
+  const key = keyIn(message)
+  const value = message.number('value') ?? message.missing('value')
+  const timestamp = message.integer('timestamp') ?? message.missing('timestamp')
+  if (timestamp < 0) message.wrong('timestamp', `metric '${key}' (value=${value}). Timestamp must be a nonnegative long (64-bit integer).`)
   return {
     key,
     value,
@@ -114,14 +120,40 @@ function metric(message: Message) {
   }
 }
 
-function checkBatch({ metrics, params, tags }: { metrics: unknown[]; params: unknown[]; tags: unknown[] }): void {
+function checkBatch({ metrics, params, tags }: Pick<Batch, 'metrics' | 'params' | 'tags'>): void {
   const limit = (what: string, count: number, most: number) => {
-    if (count > most) throw new Failure('mlflow_parameter', { problem: `A batch may hold at most ${most} ${what}; this one has ${count}.` })
+    if (count > most)
+      throw wrongParameter(
+        `A batch logging request can contain at most ${most} ${what}. Got ${count} ${what}. Please split up ${what} across multiple requests and try again.`,
+      )
   }
   limit('metrics', metrics.length, 1000)
   limit('params', params.length, 100)
   limit('tags', tags.length, 100)
-  limit('entries', metrics.length + params.length + tags.length, 1000)
+  limit('metrics, params, and tags', metrics.length + params.length + tags.length, 1000)
+  const names = params.map(({ key }) => key)
+  const twice = names.filter((key, i) => names.indexOf(key) < i)
+  if (twice.length > 0)
+    throw wrongParameter(
+      `Duplicate parameter keys have been submitted: ${asList(twice)}. Please ensure the request contains only one param value per param key.`,
+    )
+}
+
+type Changed = Record<'run' | 'key' | 'old' | 'value', unknown>
+/** Clients look for these very words when a param is given another value. */
+const asOneParam = ({ run, key, old, value }: Changed) =>
+  `Changing param values is not allowed. Param with key='${key}' was already logged with value='${old}' for run ID='${run}'. Attempted logging new value '${value}'.`
+const asParamsOfBatch = ({ run, key, old, value }: Changed) =>
+  `Changing param values is not allowed. Params were already logged='[{'key': '${key}', 'old_value': '${old}', 'new_value': '${value}'}]' for run ID='${run}'.`
+const asList = (texts: readonly string[]) => `[${texts.map(text => `'${text}'`).join(', ')}]`
+
+async function written(log: RunLog, batch: Batch, told: (details: Changed) => string): Promise<void> {
+  try {
+    await log.log(batch)
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'param_changed') throw wrongParameter(told(error.details as Changed))
+    throw error
+  }
 }
 
 // ── as MLflow calls it ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,20 +168,13 @@ const toMlflow: Record<RunStatus, string> = {
   failed: 'FAILED',
   cancelled: 'KILLED',
 }
-const fromMlflow = new Map<string, RunStatus>([
-  ['RUNNING', 'running'],
-  ['SCHEDULED', 'queued'],
-  ['FINISHED', 'succeeded'],
-  ['FAILED', 'failed'],
-  ['KILLED', 'cancelled'],
+const statuses = enumeration<RunStatus>([
+  ['RUNNING', 1, 'running'],
+  ['SCHEDULED', 2, 'queued'],
+  ['FINISHED', 3, 'succeeded'],
+  ['FAILED', 4, 'failed'],
+  ['KILLED', 5, 'cancelled'],
 ])
-function statusOf(message: Message): RunStatus | undefined {
-  const word = message.text('status')
-  if (word === undefined) return undefined
-  const status = fromMlflow.get(word)
-  if (!status) throw new Failure('mlflow_parameter', { problem: `Invalid value ${JSON.stringify(word)} for parameter 'status' supplied.` })
-  return status
-}
 
 export const infoOf = (run: TrackedRun) =>
   compact({

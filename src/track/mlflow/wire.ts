@@ -31,6 +31,7 @@ export interface Message {
   text(name: string): string | undefined
   /** throws mlflow_parameter */
   required(name: string): string
+  /** Exact: beyond 2⁵³ it is refused, not rounded. */
   integer(name: string): number | undefined
   /** A double; also as text: "NaN", "Infinity", "1e3". */
   number(name: string): number | undefined
@@ -39,21 +40,33 @@ export interface Message {
   messages(name: string): Message[]
   /** throws mlflow_parameter */
   message(name: string): Message
+  /** A word of an enumeration, or its number there. */
+  word<T>(name: string, table: Enumeration<T>): T | undefined
   has(name: string): boolean
-  /** As it came, for what is kept as it is. */
-  raw(name: string): unknown
+  /** throws always: for what only the caller can find wrong */
+  wrong(name: string, reason: string): never
+  /** throws always */
+  missing(name: string): never
+}
+/** Words of protobuf's enumeration in the order of their numbers, and what they mean here; null where a number has no word. */
+export type Enumeration<T> = ReadonlyMap<string, { number: number; means: T }>
+export const enumeration = <T>(words: readonly (readonly [string, number, T])[]): Enumeration<T> =>
+  new Map(words.map(([word, number, means]) => [word, { number, means }]))
+
+/** A name that is repeated is a list. */
+export function readQuery({ params, query }: ForeignRequest): Message {
+  const fields = new Map<string, unknown>()
+  for (const name of new Set(query.keys())) fields.set(name, query.getAll(name).length > 1 ? query.getAll(name) : query.get(name))
+  for (const [name, value] of Object.entries(params)) fields.set(name, value)
+  return message(fields, '')
 }
 
-function readMessage(method: string, { params, query, body, raw }: ForeignRequest): Message {
-  if (method === 'GET') {
-    const fields = new Map<string, unknown>()
-    for (const name of new Set(query.keys())) fields.set(name, query.getAll(name).length > 1 ? query.getAll(name) : query.get(name))
-    for (const [name, value] of Object.entries(params)) fields.set(name, value)
-    return message(fields, '')
-  }
+function readMessage(method: string, request: ForeignRequest): Message {
+  if (method === 'GET') return readQuery(request)
+  const { params, body, raw } = request
   const text = typeof body === 'string' ? body : ''
-  if (text !== '' && !/^application\/json\b/i.test(raw.headers['content-type'] ?? ''))
-    throw new Failure('mlflow_parameter', { problem: "Bad Request. Content-Type must be 'application/json'." })
+  if (text !== '' && !/^application\/json\s*(;|$)/i.test(raw.headers['content-type'] ?? ''))
+    throw wrongParameter("Bad Request. Content-Type must be one of ['application/json'].")
   let parsed = parseJson(text)
   if (typeof parsed === 'string') parsed = parseJson(parsed) // old clients encode twice
   const fields = new Map(Object.entries(isObject(parsed) ? parsed : {}))
@@ -72,68 +85,118 @@ function parseJson(text: string): unknown {
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+export const wrongParameter = (problem: string) => new Failure('mlflow_parameter', { problem })
 
 function message(fields: ReadonlyMap<string, unknown>, path: string): Message {
-  const get = (name: string) => fields.get(name) ?? fields.get(camel(name)) ?? undefined
-  const wrong = (name: string, value: unknown, kind: string) =>
-    new Failure('mlflow_parameter', {
-      problem: `Invalid value ${JSON.stringify(value)} for parameter '${path}${name}' supplied: it must be ${kind}.`,
-    })
+  const get = (name: string): unknown => {
+    const other = camel(name)
+    const [one, two] = [fields.get(name) ?? undefined, other === name ? undefined : (fields.get(other) ?? undefined)]
+    if (one !== undefined && two !== undefined)
+      throw wrongParameter(`Request specifies both '${path}${name}' and '${path}${other}'; provide only one of them.`)
+    return one ?? two
+  }
+  const wrong = (name: string, value: unknown, reason: string) =>
+    wrongParameter(`Invalid value ${shown(value)} for parameter '${path}${name}' supplied: ${reason}`)
+  const ofType = (name: string, value: unknown) => wrong(name, value, `Hint: Value was of type '${typeName(value)}'.`)
+  const missing = (name: string) => wrongParameter(`Missing value for required parameter '${path}${name}'.`)
+  const plain = (name: string, value: string): string => {
+    // no database keeps it, and no name or value needs it
+    if (value.includes('\0')) throw wrong(name, value, 'it must not contain the character NUL.')
+    return value.toWellFormed()
+  }
   const self: Message = {
     has: name => get(name) !== undefined,
-    raw: get,
+    wrong(name, reason) {
+      throw wrong(name, get(name) ?? null, reason)
+    },
+    missing(name) {
+      throw missing(name)
+    },
     text(name) {
       const value = get(name)
-      if (value === undefined || typeof value === 'string') return value
-      throw wrong(name, value, 'a string')
+      if (value === undefined) return undefined
+      if (typeof value !== 'string') throw ofType(name, value)
+      return plain(name, value)
     },
     required(name) {
       const value = self.text(name)
-      if (value === undefined || value === '')
-        throw new Failure('mlflow_parameter', { problem: `Missing value for required parameter '${path}${name}'.` })
+      if (value === undefined || value === '') throw missing(name)
       return value
     },
     integer(name) {
       const value = get(name)
       if (value === undefined) return undefined
-      const number = typeof value === 'string' && /^-?\d{1,19}$/.test(value) ? Number(value) : value
-      if (typeof number !== 'number' || !Number.isInteger(number)) throw wrong(name, value, 'an integer')
+      const number = typeof value === 'string' && /^[+-]?\d{1,20}$/.test(value) ? Number(value) : value
+      if (typeof number !== 'number' || !Number.isInteger(number)) throw ofType(name, value)
+      if (!Number.isSafeInteger(number)) throw wrong(name, value, 'it must lie between -2^53 and 2^53.')
       return number
     },
     number(name) {
       const value = get(name)
       if (value === undefined) return undefined
       const number = typeof value === 'string' && value.trim() !== '' ? (value === 'NaN' ? Number.NaN : Number(value)) : value
-      if (typeof number !== 'number' || (Number.isNaN(number) && value !== 'NaN')) throw wrong(name, value, 'a number')
+      if (typeof number !== 'number' || (Number.isNaN(number) && value !== 'NaN')) throw ofType(name, value)
       return number
     },
     boolean(name) {
       const value = get(name)
       if (value === undefined || typeof value === 'boolean') return value
       if (typeof value === 'string' && /^(true|false)$/i.test(value)) return value.toLowerCase() === 'true'
-      throw wrong(name, value, 'true or false')
+      throw ofType(name, value)
     },
     texts(name) {
       const value = get(name)
       if (value === undefined) return []
       const list = Array.isArray(value) ? value : [value]
-      if (list.some(each => typeof each !== 'string')) throw wrong(name, value, 'a list of strings')
-      return list as string[]
+      if (list.some(each => typeof each !== 'string')) throw ofType(name, value)
+      return (list as string[]).map(each => plain(name, each))
     },
     message(name) {
       const value = get(name)
-      if (!isObject(value)) throw new Failure('mlflow_parameter', { problem: `Missing value for required parameter '${path}${name}'.` })
+      if (value === undefined) throw missing(name)
+      if (!isObject(value)) throw ofType(name, value)
       return message(new Map(Object.entries(value)), `${path}${name}.`)
     },
     messages(name) {
       const value = get(name)
       if (value === undefined) return []
-      if (!Array.isArray(value) || !value.every(isObject)) throw wrong(name, value, 'a list of objects')
+      if (!Array.isArray(value) || !value.every(isObject)) throw ofType(name, value)
       return value.map((each, i) => message(new Map(Object.entries(each)), `${path}${name}[${i}].`))
+    },
+    word(name, table) {
+      const value = get(name)
+      if (value === undefined) return undefined
+      const number = typeof value === 'number' ? value : typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : null
+      const found =
+        typeof value === 'string' && table.has(value) ? table.get(value) : [...table.values()].find(each => each.number === number)
+      if (!found) throw wrong(name, value, `there are ${[...table.keys()].join(', ')}.`)
+      return found.means
     },
   }
   return self
 }
+
+function shown(value: unknown): string {
+  try {
+    return JSON.stringify(value).slice(0, 500)
+  } catch {
+    return '…' // nested deeper than a stack
+  }
+}
+
+/** As Python calls it, where most clients live. */
+const typeName = (value: unknown): string =>
+  typeof value === 'string'
+    ? 'str'
+    : typeof value === 'boolean'
+      ? 'bool'
+      : typeof value === 'number'
+        ? Number.isInteger(value)
+          ? 'int'
+          : 'float'
+        : Array.isArray(value)
+          ? 'list'
+          : 'dict'
 
 // ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -147,31 +210,44 @@ export const compact = <T extends object>(fields: T): T =>
     Object.entries(fields).filter(([, value]) => value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0)),
   ) as T
 
-/** {key, value}, where value may be missing. */
-export const pairOf = (message: Message) => ({ key: message.required('key'), value: message.text('value') ?? '' })
 export const pairs = (record: Readonly<Record<string, string>>) => Object.entries(record).map(([key, value]) => ({ key, value }))
 
-/** ACTIVE_ONLY, DELETED_ONLY, ALL. throws mlflow_parameter */
-export function viewOf(word: string | undefined): 'active' | 'deleted' | 'all' {
-  const views = { ACTIVE_ONLY: 'active', DELETED_ONLY: 'deleted', ALL: 'all', '1': 'active', '2': 'deleted', '3': 'all' } as const
-  const view = word === undefined ? 'active' : Object.hasOwn(views, word) ? views[word as keyof typeof views] : null
-  if (!view) throw new Failure('mlflow_parameter', { problem: `Invalid value ${JSON.stringify(word)} for parameter 'view_type' supplied.` })
-  return view
+const views = enumeration<'active' | 'deleted' | 'all'>([
+  ['ACTIVE_ONLY', 1, 'active'],
+  ['DELETED_ONLY', 2, 'deleted'],
+  ['ALL', 3, 'all'],
+])
+/** throws mlflow_parameter */
+export const viewIn = (message: Message, name: string) => message.word(name, views) ?? 'active'
+
+/** Experiments are numbered; `usual` is taken where none is named. throws mlflow_parameter */
+export function experimentIn(message: Message, usual?: string): string {
+  const id = message.text('experiment_id') || usual || message.required('experiment_id')
+  if (!/^\d{1,15}$/.test(id))
+    throw wrongParameter(`Invalid experiment ID ${JSON.stringify(id.slice(0, 200))}. Experiment ID must be a valid integer.`)
+  return id
+}
+
+/** throws mlflow_parameter */
+export function versionIn(message: Message): number {
+  const version = message.required('version')
+  if (!/^\d{1,9}$/.test(version)) throw wrongParameter(`Parameter 'version' must be an integer, got '${version.slice(0, 200)}'.`)
+  return Number(version)
 }
 
 /** `usual`: where none is given; without one it has to be given. throws mlflow_parameter */
-export function limitOf(message: Message, { usual, most }: { usual?: number; most: number }): number {
+export function limitIn(message: Message, { usual, most }: { usual?: number; most: number }): number {
   const limit = message.integer('max_results') ?? usual ?? 0
   if (limit < 1 || limit > most)
-    throw new Failure('mlflow_parameter', {
-      problem: `Invalid value ${limit} for parameter 'max_results' supplied: it must be a positive integer, at most ${most}.`,
-    })
+    throw wrongParameter(`Invalid value ${limit} for parameter 'max_results' supplied: It must be a positive integer, at most ${most}.`)
   return limit
 }
 
 /** How our codes are called there; clients branch on these words. */
 const words: Partial<Record<FailureCode, string>> = {
   experiment_exists: 'RESOURCE_ALREADY_EXISTS',
+  registered_model_exists: 'RESOURCE_ALREADY_EXISTS',
+  mlflow_route_not_found: 'ENDPOINT_NOT_FOUND',
   token_required: 'UNAUTHENTICATED',
   token_wrong: 'UNAUTHENTICATED',
   forbidden: 'PERMISSION_DENIED',
