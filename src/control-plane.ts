@@ -1,58 +1,120 @@
 /** The composition root of `plinth up`: one process that tracks runs and keeps models, behind one HTTP application. */
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import type { Server as TlsServer } from 'node:tls'
 import { ownerToken } from './accounts/owner.ts'
 import { accountRoutes } from './accounts/routes.ts'
 import { authenticate } from './accounts/tokens.ts'
 import { asAnswer, createApp } from './api/app.ts'
 import { isLoopback } from './api/guards.ts'
-import { send } from './api/http.ts'
+import { listen, send, urlHost } from './api/http.ts'
 import { openApi, openApiPage } from './api/openapi.ts'
 import { pageOf } from './api/page.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
+import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
 import { home as homePath, version } from './config.ts'
+import { showTarget } from './db/dialect.ts'
 import type { Home } from './db/home.ts'
 import { Failure } from './failure.ts'
+import { type Log, silentLog } from './monitoring/log.ts'
+import { createServerMetrics } from './monitoring/metrics.ts'
+import { gaugesOf, logRequest } from './monitoring/server.ts'
 import { calls } from './sdk/calls/index.ts'
 import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
 import { openHome as openHomeAt } from './track/home.ts'
+import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { mlflowRoutes } from './track/mlflow/routes.ts'
 import { startReaper } from './track/reaper.ts'
 import { trackingRoutes } from './track/routes.ts'
 
-export const openHome = (): Promise<Home> => openHomeAt(homePath())
+export const openHome = (options?: { database?: string | undefined }): Promise<Home> => openHomeAt(homePath(), options)
 
+export { openLog as serverLog } from './monitoring/log.ts'
+
+export interface ControlPlaneOptions {
+  host: string
+  port: number
+  /** A proxy that speaks TLS stands in front; then any name is answered. */
+  behindProxy?: boolean
+  /** Addresses and networks of proxies whose X-Forwarded headers are believed. */
+  proxies?: readonly string[]
+  tls?: TlsFiles
+  log?: Log
+}
 export interface ControlPlane {
   url: string
   /** The owner's, for this machine. */
   token: string
+  /** Requests under way are answered first, for as long as `grace`; what runs logged is in the database before it resolves. */
   close(): Promise<void>
 }
 
-export async function startControlPlane(home: Home, { host, port }: { host: string; port: number }): Promise<ControlPlane> {
-  const loopback = isLoopback(host)
-  if (!loopback) throw new Failure('host_not_safe', { host })
-  const token = await ownerToken(home)
-  const log = createRunLog(home.db)
-  const app = createApp({
-    routes: routesOf(home, log),
-    foreign: foreignRoutesOf(home, log, diskObjects(join(home.path, 'artifacts'))),
-    authenticate: authorization => authenticate(home.db, authorization),
-    loopback,
-  })
-  await app.listen({ host, port })
-  const stopReaper = startReaper(home, () => {})
-  const { port: bound } = app.server.address() as AddressInfo
-  return {
-    url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
-    token,
-    close: async () => {
-      await app.close()
-      await log.close()
-      await stopReaper()
+/** Milliseconds that requests under way have to end when the server is stopped. */
+const grace = 20_000
+
+/** throws host_not_safe, home_held, port_taken, port_refused, host_unknown, tls_unusable */
+export async function startControlPlane(home: Home, options: ControlPlaneOptions): Promise<ControlPlane> {
+  const { host, port, behindProxy = false, proxies = [], tls, log = silentLog } = options
+  if (!isLoopback(host) && !behindProxy && !tls) throw new Failure('host_not_safe', { host })
+  const pair = tls && readTls(tls)
+  const keeping = await keepHome(home)
+  const metrics = createServerMetrics()
+  const written = createRunLog(home.db)
+  let points = 0
+  const runLog: RunLog = {
+    log: async batch => {
+      await written.log(batch)
+      points += batch.metrics.length
     },
+    close: written.close,
+  }
+  const onError = (error: unknown) => log.error('loop', { error })
+  const token = await ownerToken(home)
+  const app = createApp({
+    routes: routesOf(home, runLog),
+    foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), async () =>
+      metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
+    ),
+    authenticate: authorization => authenticate(home.db, authorization),
+    loopback: isLoopback(host) && !behindProxy,
+    ...(proxies.length > 0 && { trustProxy: proxies }),
+    ...(pair && { tls: pair }),
+    onAnswered: request => {
+      metrics.answered(request)
+      logRequest(log, request)
+    },
+  })
+  const stops: (() => Promise<void> | void)[] = []
+  const close = async () => {
+    const late = setTimeout(() => app.server.closeAllConnections(), grace)
+    await app.close()
+    clearTimeout(late)
+    for (const stop of stops) await stop()
+    await runLog.close()
+    metrics.close()
+    await keeping.release()
+  }
+  try {
+    await app.ready()
+    const { port: bound } = await listen(app.server, port, host)
+    const url = `${pair ? 'https' : 'http'}://${urlHost(host)}:${bound}`
+    await keeping.announce(url)
+    if (tls && pair) stops.push(renewTls(app.server as unknown as TlsServer, tls, onError))
+    stops.push(startReaper(home, onError))
+    log.info('started', { version, url, pid: process.pid, home: home.path, database: showTarget(home.target) })
+    return {
+      url,
+      token,
+      close: async () => {
+        log.info('stopping')
+        await close()
+        log.info('stopped')
+      },
+    }
+  } catch (error) {
+    await close()
+    throw error
   }
 }
 
@@ -64,7 +126,12 @@ export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog): Route[] => [
 ]
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
-export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, objects: Objects): ForeignRoute[] => [
+export const foreignRoutesOf = (
+  { db }: Pick<Home, 'db'>,
+  log: RunLog,
+  objects: Objects,
+  metrics: () => Promise<string> = async () => '',
+): ForeignRoute[] => [
   ...['/healthz', '/health'].map(
     (path): ForeignRoute => ({
       method: 'GET',
@@ -75,6 +142,17 @@ export const foreignRoutesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, objects: 
       failed: () => ({ status: 500, body: 'not OK' }),
     }),
   ),
+  {
+    method: 'GET',
+    path: '/metrics',
+    right: 'viewer',
+    body: 'none',
+    failed: asAnswer,
+    answer: async ({ response }) => {
+      send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', await metrics())
+      return null
+    },
+  },
   { method: 'GET', path: '/api/openapi.json', right: 'viewer', body: 'none', answer: () => openApi(calls, version), failed: asAnswer },
   {
     method: 'GET',

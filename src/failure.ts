@@ -551,6 +551,19 @@ export const failures = {
     'Set PLINTH_HOME to a new folder, or take the records along: plinth backup, then plinth restore --database-file into a new home.',
   ],
   dump_damaged: [400, 'The copy of the database cannot be read: {problem}.', 'Restore another backup.'],
+  tls_unusable: [
+    400,
+    'The certificate {certificate} and the key {key} cannot be used: {problem}.',
+    'Give both as PEM files that belong together; the certificate first, then those between it and the root.',
+  ],
+  secret_open: [403, 'Others on this machine can read {path}, which holds a password.', 'Close it to them: chmod 600 {path}'],
+  service_in_the_way: [
+    409,
+    'There is another unit at {path}.',
+    'Look at it; plinth up --install-service --force replaces it.',
+  ],
+  log_file: [400, 'The log cannot be written to {path} ({problem}).', 'Choose another file with --log-file, or leave it out: then it goes to stderr.'],
+  service_words: [400, '{word} cannot stand in a systemd unit.', 'Use paths and addresses without line breaks and control characters.'],
   home_held: [
     409,
     'Process {pid} runs plinth up on this home already{where}.',

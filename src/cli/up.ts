@@ -1,27 +1,106 @@
-import { openHome, startControlPlane } from '../control-plane.ts'
+import { readFileSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { home as homePath } from '../config.ts'
+import { openHome, serverLog, startControlPlane } from '../control-plane.ts'
+import { Failure } from '../failure.ts'
 import { common, defineCommand } from './command.ts'
+import { installService } from './service.ts'
 
 export default defineCommand({
   name: 'up',
   summary: 'start the server that tracks runs and keeps models for a team',
   details: `One process on one port: the API of Plinth and the REST API of MLflow over this home. It always wants a token; the owner's is in
-the file token in the home. Ctrl-C stops it; nothing that was answered is lost.`,
+the file token in the home. Ctrl-C stops it; nothing that was answered is lost.
+
+Only this machine can reach it. For others, give it a certificate, or put a proxy that speaks TLS in front and say --behind-proxy.
+
+Its records are in the home, or in PostgreSQL (--database), which the home remembers. The password belongs in a file (--database-file) or
+in PLINTH_DATABASE, never in the command line, which every user of a machine can read.`,
   options: {
     port: { ...common.port, default: 6420 },
     host: { type: 'string', default: '127.0.0.1', summary: 'the address to listen on' },
+    'behind-proxy': { type: 'boolean', summary: 'a proxy that speaks TLS stands in front' },
+    proxy: {
+      type: 'string',
+      value: 'ADDRESSES',
+      summary: 'proxies whose X-Forwarded headers are believed: addresses or networks, by commas',
+    },
+    'tls-certificate': { type: 'string', value: 'FILE', summary: 'speak HTTPS with this certificate (PEM)' },
+    'tls-key': { type: 'string', value: 'FILE', summary: 'and this key' },
+    database: { type: 'string', value: 'URL', summary: 'keep the records in PostgreSQL: postgres://user@host/name' },
+    'database-file': { type: 'string', value: 'FILE', summary: 'the same, from the first line of a file' },
+    'log-file': { type: 'string', value: 'FILE', summary: 'write the log there instead of stderr; it is turned over every 16 MB' },
+    'install-service': { type: 'boolean', summary: 'write a systemd unit that runs it with these options, and say how to start it' },
+    force: { type: 'boolean', summary: 'with --install-service: replace a unit that is another one' },
   },
-  examples: ['plinth up', 'plinth up --port 5000 --json'],
-  async run({ port, host }, { out, result, signal }) {
-    const home = await openHome()
+  examples: [
+    'plinth up',
+    'plinth up --port 5000 --json',
+    'plinth up --host 0.0.0.0 --tls-certificate plinth.crt --tls-key plinth.key',
+    'plinth up --database-file ~/.plinth-database --install-service',
+  ],
+  async run({ installService: install, force, ...options }, { out, say, result, signal, json, quiet }) {
+    const { port, host, behindProxy } = options
+    const database = databaseOf(options)
+    const proxies = options.proxy?.split(',').map(each => each.trim())
+    const tls = tlsOf(options)
+    if (install) {
+      // the home remembers the database, so that the unit holds no password
+      if (database !== undefined) await (await openHome({ database })).close()
+      const words = [
+        ...['--port', String(port), '--host', host],
+        ...(behindProxy ? ['--behind-proxy'] : []),
+        ...(options.proxy ? ['--proxy', options.proxy] : []),
+        ...(tls ? ['--tls-certificate', tls.certificate, '--tls-key', tls.key] : []),
+        ...(options.logFile ? ['--log-file', resolve(options.logFile)] : []),
+      ]
+      const installed = installService({ words, home: homePath(), force, writable: options.logFile ? [resolve(options.logFile)] : [] })
+      out(`${installed.changed ? 'Wrote' : 'Unchanged:'} ${installed.path}`)
+      out('Start it, now and whenever the machine starts, with:')
+      for (const command of installed.next) out(`  ${command}`)
+      return result(installed)
+    }
+    const log = await serverLog({ file: options.logFile, quiet })
+    const home = await openHome({ database })
     try {
-      const server = await startControlPlane(home, { host, port })
+      const server = await startControlPlane(home, {
+        ...{ host, port, behindProxy, log },
+        ...(proxies && { proxies }),
+        ...(tls && { tls }),
+      })
       result({ url: server.url, token: server.token })
-      out(`Plinth answers at ${server.url}`)
-      out('Ctrl-C stops it.')
-      if (!signal.aborted) await new Promise<void>(resolve => signal.addEventListener('abort', () => resolve(), { once: true }))
+      if (!json) {
+        out(`Plinth answers at ${server.url}`)
+        say(`The owner's token is in ${resolve(home.path, 'token')}. Ctrl-C stops it.`)
+      }
+      if (!signal.aborted) await new Promise<void>(done => signal.addEventListener('abort', () => done(), { once: true }))
       await server.close()
     } finally {
       await home.close()
+      await log.close()
     }
   },
 })
+
+/** throws database_address, secret_open, usage */
+function databaseOf({ database, databaseFile }: { database: string | undefined; databaseFile: string | undefined }): string | undefined {
+  if (database !== undefined && databaseFile !== undefined)
+    throw new Failure('usage', { problem: '--database and --database-file say the same thing.', command: 'up' })
+  if (database !== undefined && URL.canParse(database) && new URL(database).password !== '')
+    throw new Failure('database_address', { problem: 'every user of this machine can read a password in a command line' })
+  if (databaseFile === undefined) return database
+  try {
+    // what a container or systemd hands over lies below /run, open to everybody in there
+    if (!databaseFile.startsWith('/run/') && statSync(databaseFile).mode & 0o077) throw new Failure('secret_open', { path: databaseFile })
+    return readFileSync(databaseFile, 'utf8').split('\n', 1)[0]!.trim()
+  } catch (error) {
+    if (error instanceof Failure) throw error
+    throw new Failure('database_address', { problem: `${databaseFile}: ${(error as NodeJS.ErrnoException).code}` }, { cause: error })
+  }
+}
+
+function tlsOf({ tlsCertificate, tlsKey }: { tlsCertificate: string | undefined; tlsKey: string | undefined }) {
+  if (tlsCertificate !== undefined && tlsKey !== undefined) return { certificate: resolve(tlsCertificate), key: resolve(tlsKey) }
+  if (tlsCertificate === undefined && tlsKey === undefined) return undefined
+  throw new Failure('usage', { problem: '--tls-certificate and --tls-key belong together.', command: 'up' })
+}
