@@ -105,10 +105,16 @@ export async function registeredModels(db: Db, project: string, names: readonly 
       { name, description, created, updated, tags: {}, aliases: {} },
     ]),
   )
-  for (const { name, key, value } of tags) found.get(name)!.tags[key] = value
+  for (const [name, of] of Map.groupBy(tags, tag => tag.name)) {
+    const model = found.get(name)
+    if (model) model.tags = recordOf(of)
+  }
   for (const { name, alias, version } of aliases) found.get(name)!.aliases[alias] = version
   return names.flatMap(name => found.get(name) ?? [])
 }
+
+/** From entries: assigned, a key called __proto__ would be lost. */
+const recordOf = (tags: readonly { key: string; value: string }[]) => Object.fromEntries(tags.map(({ key, value }) => [key, value]))
 
 export async function describeRegisteredModel(db: Db, project: string, name: string, description: string): Promise<RegisteredModel> {
   await touched(db, project, name, { description })
@@ -249,9 +255,9 @@ export async function registeredVersions(
   ])
   const keyOf = ({ name, version }: { name: string; version: number }) => `${version}@${name}`
   const found = new Map(rows.map(row => [keyOf(row), asVersion(row)]))
-  for (const tag of tags) {
-    const version = found.get(keyOf(tag))
-    if (version) version.tags[tag.key] = tag.value
+  for (const [key, of] of Map.groupBy(tags, keyOf)) {
+    const version = found.get(key)
+    if (version) version.tags = recordOf(of)
   }
   for (const alias of aliases) found.get(keyOf(alias))?.aliases.push(alias.alias)
   return wanted.flatMap(each => found.get(keyOf(each)) ?? [])

@@ -138,8 +138,10 @@ export async function loggedModels(db: Db, ids: readonly string[]): Promise<Logg
       .execute(),
   ])
   const found = new Map(rows.map(row => [row.id, asModel(row)]))
-  for (const { model, key, value } of params) found.get(model)!.params[key] = value
-  for (const { model, key, value } of tags) found.get(model)!.tags[key] = value
+  // made from entries: assigned, a key called __proto__ would be lost
+  const recordOf = (pairs: Pairs) => Object.fromEntries(pairs.map(({ key, value }) => [key, value]))
+  for (const [model, of] of Map.groupBy(params, row => row.model)) found.get(model)!.params = recordOf(of)
+  for (const [model, of] of Map.groupBy(tags, row => row.model)) found.get(model)!.tags = recordOf(of)
   for (const { model, key, timestamp, step, run, dataset_name, dataset_digest, ...point } of metrics)
     found
       .get(model)!

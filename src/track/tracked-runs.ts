@@ -163,13 +163,16 @@ export async function trackedRuns(db: Db, numbers: readonly number[]): Promise<T
         .execute(),
     ])
     for (const row of rows) runs.set(row.number, asRun(row))
-    for (const { run, key, value } of params) runs.get(run)!.params[key] = value
-    for (const { run, key, value } of tags) runs.get(run)!.tags[key] = value
+    // made from entries: assigned, a key called __proto__ would be lost
+    for (const [run, rows] of Map.groupBy(params, row => row.run)) runs.get(run)!.params = recordOf(rows)
+    for (const [run, rows] of Map.groupBy(tags, row => row.run)) runs.get(run)!.tags = recordOf(rows)
     for (const { run, key, step, timestamp, ...point } of metrics)
       runs.get(run)!.metrics.push({ key, value: original(point), timestamp, step })
   }
   return numbers.flatMap(number => runs.get(number) ?? [])
 }
+
+const recordOf = (rows: readonly { key: string; value: string }[]) => Object.fromEntries(rows.map(({ key, value }) => [key, value]))
 
 const asRun = ({
   number,
