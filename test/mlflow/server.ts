@@ -2,6 +2,7 @@
 import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createToken } from '../../src/accounts/tokens.ts'
 import { createApp } from '../../src/api/app.ts'
 import type { Db } from '../../src/db/open.ts'
 import { memoryObjects } from '../../src/storage/memory-objects.ts'
@@ -11,10 +12,12 @@ import { createRunLog } from '../../src/track/log.ts'
 import { mlflowRoutes } from '../../src/track/mlflow/routes.ts'
 import { python } from '../peers.ts'
 
+// biome-ignore lint/suspicious/noExplicitAny: answers are compared field by field
+export type Json = any
+
 export interface Answer {
   status: number
-  // answers are compared field by field
-  body: any
+  body: Json
   headers: Record<string, unknown>
   bytes: Buffer
 }
@@ -110,8 +113,12 @@ function granted({ status, body }: Answer, path: string): unknown {
 
 export interface TestServer {
   url: string
+  /** The owner's, in the project `default`. */
   token: string
   home: string
+  db: Db
+  /** The owner's in another project, which is made. */
+  tokenFor(project: string): Promise<string>
   close(): Promise<void>
 }
 
@@ -125,6 +132,12 @@ export async function startServer(): Promise<TestServer> {
     url: server.url,
     token: server.token,
     home: folder,
+    db: home.db,
+    async tokenFor(project) {
+      await home.db.insertInto('projects').values({ id: project, created: new Date().toISOString() }).execute()
+      const { token } = await createToken(home.db, { user: 'owner', name: 'test', project, scope: 'all', expires: null })
+      return token
+    },
     async close() {
       await server.close()
       await home.close()
