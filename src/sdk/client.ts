@@ -13,12 +13,14 @@ export interface ClientOptions {
   token?: string
   /** Milliseconds to wait for an answer. */
   timeout?: number
+  /** Another way to the server than the network's usual one. */
+  fetch?: typeof globalThis.fetch
 }
 
 /** throws the failure the server answered with; server_unreachable, server_answer */
 export function createClient<const Calls extends Record<string, Call>>(
   calls: Calls,
-  { url, token, timeout = 60_000 }: ClientOptions,
+  { url, token, timeout = 60_000, fetch = globalThis.fetch }: ClientOptions,
 ): Client<Calls> {
   const ask = async (call: Call, input: Record<string, unknown>, signal?: AbortSignal): Promise<unknown> => {
     const { path, rest } = fill(call.path, input)

@@ -26,6 +26,23 @@ export async function createExperiment(
   })
 }
 
+/** Made where there is none of that name. throws experiment_deleted: a deleted one keeps its name */
+export async function getOrCreateExperiment(db: Db, project: string, { name }: { name: string }): Promise<Experiment> {
+  const named = () => getExperimentByName(db, project, name)
+  const found = await named().catch(error => {
+    if (error instanceof Failure && error.code === 'experiment_name_unknown') return null
+    throw error
+  })
+  const experiment =
+    found ??
+    (await createExperiment(db, project, { name, tags: {} }).catch(error => {
+      if (error instanceof Failure && error.code === 'experiment_exists') return named() // somebody else was faster
+      throw error
+    }))
+  if (experiment.deleted) throw new Failure('experiment_deleted', { experiment: name })
+  return experiment
+}
+
 /** throws experiment_not_found */
 export async function getExperiment(db: Db, project: string, experiment: string): Promise<Experiment> {
   const row = await db

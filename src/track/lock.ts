@@ -2,24 +2,16 @@
  * One process keeps a home: `plinth up` runs its loops (lost runs are told, what recipes log is brought to where runs are searched) and
  * answers for it. Who that is stands in the file `server`. A process that is gone keeps nothing: the next one takes over.
  */
-import { readFile, rm, stat, utimes } from 'node:fs/promises'
-import { join } from 'node:path'
-import { z } from 'zod'
+import { rm, utimes } from 'node:fs/promises'
 import type { Home } from '../db/home.ts'
 import { exclusively } from '../db/open.ts'
 import { Failure } from '../failure.ts'
-import { storageFailure, writeFileAtomic } from '../storage/disk.ts'
+import { writeFileAtomic } from '../storage/disk.ts'
+import { type Keeper, keeperFile, keeperOf, readKeeper } from './keeper.ts'
 import { withReserve } from './reserve.ts'
-import { heartbeat, isAlive, isHere, thisProcess, Worker } from './worker.ts'
+import { heartbeat, thisProcess } from './worker.ts'
 
-export const Keeper = z.strictObject({
-  worker: Worker,
-  /** Where it answers; null while it is starting. */
-  url: z.string().nullable(),
-  /** ISO 8601 */
-  since: z.string(),
-})
-export type Keeper = z.infer<typeof Keeper>
+export { Keeper, keeperOf } from './keeper.ts'
 
 export interface Keeping {
   /** Says where this process answers. */
@@ -29,7 +21,7 @@ export interface Keeping {
 
 /** This process keeps the home until it says otherwise or ends. throws home_held while another one does */
 export async function keepHome(home: Home): Promise<Keeping> {
-  const file = fileOf(home.path)
+  const file = keeperFile(home.path)
   const keeper: Keeper = { worker: thisProcess(), url: null, since: new Date().toISOString() }
   const write = () => withReserve(home.path, () => writeFileAtomic(file, `${JSON.stringify(keeper)}\n`))
   // two that start together look one after the other
@@ -47,39 +39,8 @@ export async function keepHome(home: Home): Promise<Keeping> {
     },
     async release() {
       clearInterval(pulse)
-      const kept = await read(file)
+      const kept = await readKeeper(file)
       if (kept?.worker.pid === keeper.worker.pid && kept.worker.birth === keeper.worker.birth) await rm(file, { force: true })
     },
-  }
-}
-
-/** Who keeps the home; null where nobody alive does. */
-export async function keeperOf(path: string): Promise<Keeper | null> {
-  const file = fileOf(path)
-  const keeper = await read(file)
-  if (!keeper) return null
-  const lastSign = await stat(file).then(
-    ({ mtimeMs }) => mtimeMs,
-    () => 0,
-  )
-  const alive = isHere(keeper.worker) ? isAlive(keeper.worker, lastSign) : Date.now() - lastSign < silence
-  return alive ? keeper : null
-}
-
-/** Milliseconds without a sign after which a keeper that cannot be looked up is gone: a container that crashed should be back soon. */
-const silence = 3 * heartbeat
-
-const fileOf = (path: string) => join(path, 'server')
-
-/** Null too where it is not what this version writes: whoever wrote it is not believed. */
-async function read(file: string): Promise<Keeper | null> {
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return ''
-    throw storageFailure(error, file)
-  })
-  try {
-    return Keeper.parse(JSON.parse(text))
-  } catch {
-    return null
   }
 }

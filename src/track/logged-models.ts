@@ -25,6 +25,8 @@ export interface LoggedModel {
 type Pairs = readonly { key: string; value: string }[]
 
 export interface NewLoggedModel {
+  /** Made by the caller: a model that is there already under this id is answered as it is. */
+  model?: string | undefined
   experiment: string
   name: string
   type: string | null
@@ -37,9 +39,9 @@ export interface NewLoggedModel {
 export async function createLoggedModel(
   db: Db,
   project: string,
-  { experiment, name, type, run, params, tags }: NewLoggedModel,
+  { model, experiment, name, type, run, params, tags }: NewLoggedModel,
 ): Promise<LoggedModel> {
-  const id = `m-${randomBytes(16).toString('hex')}`
+  const id = model ?? `m-${randomBytes(16).toString('hex')}`
   const now = Date.now()
   await db.transaction().execute(async transaction => {
     const home = await transaction
@@ -51,7 +53,7 @@ export async function createLoggedModel(
     if (!home) throw new Failure('experiment_not_found', { experiment })
     if (home.deleted !== null) throw new Failure('experiment_deleted', { experiment })
     const location = `${home.location}/models/${id}/artifacts`
-    await transaction
+    const made = await transaction
       .insertInto('logged_models')
       .values({
         id,
@@ -66,7 +68,10 @@ export async function createLoggedModel(
         updated: now,
         deleted: null,
       })
-      .execute()
+      .onConflict(conflict => conflict.column('id').doNothing())
+      .returning('id')
+      .executeTakeFirst()
+    if (!made) return
     await writePairs(transaction, 'logged_model_params', id, params)
     await writePairs(transaction, 'logged_model_tags', id, tags)
   })

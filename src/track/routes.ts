@@ -4,14 +4,24 @@ import type { Db } from '../db/open.ts'
 import { calls as experimentCalls } from '../sdk/calls/experiments.ts'
 import { calls as runCalls } from '../sdk/calls/runs.ts'
 import type { AnyNumber } from '../sdk/contract.ts'
-import { createExperiment, getExperiment, listExperiments } from './experiments.ts'
+import { createExperiment, getExperiment, getOrCreateExperiment, listExperiments } from './experiments.ts'
 import { thinnedHistory } from './history.ts'
 import type { RunLog } from './log.ts'
 import { searchRuns } from './search/runs.ts'
-import { beat, createTrackedRun, getTrackedRun, setDeleted, type TrackedRun, trackedRuns, updateTrackedRun } from './tracked-runs.ts'
+import {
+  beat,
+  createTrackedRun,
+  getTrackedRun,
+  resumeTrackedRun,
+  setDeleted,
+  type TrackedRun,
+  trackedRuns,
+  updateTrackedRun,
+} from './tracked-runs.ts'
 
 export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
   route(experimentCalls.createExperiment, (input, { project }) => createExperiment(db, project, input)),
+  route(experimentCalls.getOrCreateExperiment, (input, { project }) => getOrCreateExperiment(db, project, input)),
   route(experimentCalls.getExperiment, ({ experiment }, { project }) => getExperiment(db, project, experiment)),
   route(experimentCalls.listExperiments, (input, { project }) => listExperiments(db, project, input)),
   route(runCalls.startRun, async ({ tags, worker, ...given }, { project, principal }) =>
@@ -33,13 +43,21 @@ export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
     await log.log({
       project,
       run,
-      metrics: metrics.map(point => ({ ...point, value: Number(point.value) })),
+      metrics: metrics.map(({ value, dataset, ...point }) => ({
+        ...point,
+        value: Number(value),
+        datasetName: dataset?.name,
+        datasetDigest: dataset?.digest,
+      })),
       params: pairs(params),
       tags: pairs(tags),
     })
     return {}
   }),
   route(runCalls.beat, ({ run }, { project }) => beat(db, project, run)),
+  route(runCalls.resumeRun, async ({ run, worker }, { project }) =>
+    shown(await resumeTrackedRun(db, project, run, worker && JSON.stringify(worker))),
+  ),
   route(runCalls.endRun, async ({ run, status, reason, ended = Date.now() }, { project }) =>
     shown(await updateTrackedRun(db, project, run, { status, reason, ended })),
   ),

@@ -120,6 +120,17 @@ export async function updateTrackedRun(
   return (await trackedRuns(db, [row.number]))[0]!
 }
 
+/** Running again, whatever it was; `worker`: who answers for it from now on, as JSON. throws tracked_run_not_found, tracked_run_deleted */
+export async function resumeTrackedRun(db: Db, project: string, run: string, worker: string | undefined): Promise<TrackedRun> {
+  const { number } = await activeRow(db, project, run)
+  await db
+    .updateTable('tracked_runs')
+    .set({ status: 'running', reason: null, ended: null, worker: worker ?? null, heartbeat: worker ? Date.now() : null })
+    .where('number', '=', number)
+    .execute()
+  return (await trackedRuns(db, [number]))[0]!
+}
+
 /** Deleted runs can be restored until `gc` takes them. Deleting a deleted run, or restoring an active one, changes nothing. */
 export async function setDeleted(db: Db, project: string, run: string, deleted: boolean): Promise<void> {
   const { number } = await rowOf(db, project, run)
@@ -240,9 +251,19 @@ export async function metricHistory(
   return rows.map(({ step, timestamp, ...point }) => ({ key, step, timestamp, value: original(point) }))
 }
 
-/** The run's process says that it lives; answers the status, so that it hears when somebody stopped the run. throws tracked_run_not_found */
+/**
+ * The run's process says that it lives; answers the status, so that it hears when somebody stopped the run. A run that was thought lost
+ * (its process could not be seen from here, and the network was away) is running again. throws tracked_run_not_found
+ */
 export async function beat(db: Db, project: string, run: string): Promise<{ status: RunStatus }> {
   const { number } = await rowOf(db, project, run)
+  await db
+    .updateTable('tracked_runs')
+    .set({ status: 'running', reason: null, ended: null })
+    .where('number', '=', number)
+    .where('status', '=', 'failed')
+    .where('reason', '=', 'lost')
+    .execute()
   const row = await db
     .updateTable('tracked_runs')
     .set({ heartbeat: Date.now() })

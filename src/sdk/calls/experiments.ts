@@ -27,6 +27,14 @@ export const calls = {
     input: z.strictObject({ name: experimentName, tags: z.record(z.string().max(250), z.string().max(5000)).default({}) }),
     output: Experiment,
   }),
+  getOrCreateExperiment: call({
+    method: 'PUT',
+    path: '/api/experiments',
+    summary: 'The experiment of this name, made where there is none; asking twice makes one',
+    right: 'editor',
+    input: z.strictObject({ name: experimentName }),
+    output: Experiment,
+  }),
   getExperiment: call({
     method: 'GET',
     path: '/api/experiments/:experiment',

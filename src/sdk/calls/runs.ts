@@ -14,6 +14,14 @@ export const MetricPoint = z.strictObject({
   timestamp: milliseconds,
   step: z.int(),
 })
+/** A point as it is logged: it may be the measure of a model, on a dataset. */
+export const LoggedPoint = MetricPoint.extend({
+  model: z
+    .string()
+    .regex(/^m-[0-9a-f]{32}$/, 'expected m- and 32 lower-case hexadecimal digits')
+    .optional(),
+  dataset: z.strictObject({ name: z.string().max(500), digest: z.string().max(36) }).optional(),
+})
 export const TrackedRun = z.strictObject({
   run: RunId,
   experiment: z.string(),
@@ -85,7 +93,7 @@ export const calls = {
     right: 'editor',
     input: z.strictObject({
       ...run,
-      metrics: z.array(MetricPoint).max(10_000).default([]),
+      metrics: z.array(LoggedPoint).max(10_000).default([]),
       params: z.record(key, z.string().max(6000)).default({}),
       tags: z.record(key, z.string().max(8000)).default({}),
     }),
@@ -98,6 +106,14 @@ export const calls = {
     right: 'editor',
     input: z.strictObject(run),
     output: z.strictObject({ status: RunStatus }),
+  }),
+  resumeRun: call({
+    method: 'POST',
+    path: '/api/runs/:run/resume',
+    summary: 'Go on with a run: it is running again, and the worker that is given answers for it',
+    right: 'editor',
+    input: z.strictObject({ ...run, worker: Worker.optional() }),
+    output: TrackedRun,
   }),
   endRun: call({
     method: 'POST',

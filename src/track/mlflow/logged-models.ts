@@ -25,6 +25,7 @@ export const loggedModelRoutes = (db: Db): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/logged-models', 'editor', async (message, { project }) => ({
     model: asMlflowModel(
       await createLoggedModel(db, project, {
+        model: ownIdIn(message),
         experiment: experimentIn(message),
         name: nameIn(message),
         type: message.text('model_type') ?? null,
@@ -133,6 +134,13 @@ function datasetIn(input: Message) {
       .messages('tags')
       .map(tag => ({ key: atMost('key', 255, tag.required('key')), value: atMost('value', 500, tag.text('value') ?? '') })),
   }
+}
+
+/** Ours alone: plinth-spool names the model before any server has heard of it, and may have to say it twice. */
+function ownIdIn(message: Message): string | undefined {
+  const id = message.text('model_id') || undefined
+  if (id !== undefined && !/^m-[0-9a-f]{32}$/.test(id)) message.wrong('model_id', 'it must be m- and 32 lower-case hexadecimal digits.')
+  return id
 }
 
 function nameIn(message: Message): string {
