@@ -1,5 +1,6 @@
 /** MLflow's API as tests ask it: without sockets over any kind of database, or as a server with a home of its own. */
 import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createToken } from '../../src/accounts/tokens.ts'
@@ -41,6 +42,8 @@ export interface MlflowApi {
   get(path: string, query?: Record<string, string | string[]>, asked?: Asked): Promise<Json>
   /** A new experiment and a run in it. */
   run(): Promise<{ experiment: string; run: string }>
+  /** Answers sockets too, on the port that this gives. */
+  listen(): Promise<number>
   close(): Promise<void>
 }
 
@@ -96,6 +99,10 @@ export async function mlflowApi(db: Db, objects: Objects = memoryObjects()): Pro
       const { experiment_id: experiment } = await api.post('experiments/create', { name: `experiment ${crypto.randomUUID()}` })
       const { run } = await api.post('runs/create', { experiment_id: experiment })
       return { experiment, run: run.info.run_id }
+    },
+    async listen() {
+      await app.listen({ host: '127.0.0.1', port: 0 })
+      return (app.server.address() as AddressInfo).port
     },
     async close() {
       await app.close()

@@ -64,16 +64,22 @@ export async function within(db: Db, project: string, path: string): Promise<str
   return path
 }
 
-/** Where a file may be written, or something deleted: below a run, a model or a folder beside them, never in the place of one. */
-export async function withinForWriting(
-  db: Db,
-  project: string,
-  path: string,
-  { deepest }: { deepest: 'file' | 'folder' },
-): Promise<string> {
-  const segments = safe(path).split('/')
-  const deep =
-    segments.length >= (deepest === 'file' ? 3 : 2) && !(deepest === 'file' && segments.length === 3 && segments[2] === 'artifacts')
-  if (!deep) throw new Failure('artifact_path', { path: path.slice(0, 200) })
-  return within(db, project, path)
+/**
+ * Where something may be written or deleted: in the folder of a run or a logged model that is there. `itself`: that whole folder, too.
+ * throws artifact_path, artifact_not_found
+ */
+export async function withinOwner(db: Db, project: string, path: string, { itself }: { itself: boolean }): Promise<string> {
+  const [, owner, model, rest] = /^\d{1,15}\/(models\/(m-[0-9a-f]{32})|[^/]+)\/artifacts(?:\/(.+))?$/.exec(safe(path)) ?? []
+  if (!owner || (!itself && !rest)) throw new Failure('artifact_path', { path: path.slice(0, 200) })
+  const from = model
+    ? db.selectFrom('logged_models as o').where('o.id', '=', model)
+    : db.selectFrom('tracked_runs as o').where('o.id', '=', owner)
+  const found = await from
+    .innerJoin('experiments as e', 'e.id', 'o.experiment')
+    .select('o.location')
+    .where('e.project', '=', project)
+    .executeTakeFirst()
+  const own = found && placeOf(found.location)
+  if (!own || (path !== own && !path.startsWith(`${own}/`))) throw new Failure('artifact_not_found', { path: path.slice(0, 200) })
+  return path
 }

@@ -9,7 +9,7 @@ import { getRegisteredVersion } from '../../models/registered.ts'
 import type { Objects } from '../../storage/objects.ts'
 import { getLoggedModel } from '../logged-models.ts'
 import { getTrackedRun } from '../tracked-runs.ts'
-import { below, pathIn, root, within, withinForWriting } from './artifact-paths.ts'
+import { below, pathIn, root, within, withinOwner } from './artifact-paths.ts'
 import { placeOfVersion } from './origins.ts'
 import { runIn } from './runs.ts'
 import { asMlflowError, compact, type Message, mlflowRoute, readQuery, versionIn } from './wire.ts'
@@ -25,11 +25,11 @@ export const artifactRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
     return null
   }),
   ...raw('PUT', `/${root}/artifacts/*`, 'stream', async (request, { project }) => {
-    await objects.put(await withinForWriting(db, project, pathIn(request), { deepest: 'file' }), request.body as Readable)
+    await objects.put(await withinOwner(db, project, pathIn(request), { itself: false }), request.body as Readable)
     return {}
   }),
   ...raw('DELETE', `/${root}/artifacts/*`, 'none', async (request, { project }) => {
-    await objects.remove(await withinForWriting(db, project, pathIn(request), { deepest: 'folder' }))
+    await objects.remove(await withinOwner(db, project, pathIn(request), { itself: true }))
     return {}
   }),
   // clients that were told to try then send the file in one stream, which takes any size
