@@ -21,16 +21,25 @@ import { gaugesOf, logRequest } from './monitoring/server.ts'
 import { calls } from './sdk/calls/index.ts'
 import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
+import type { BackupOptions } from './track/backup.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { mlflowRoutes } from './track/mlflow/routes.ts'
 import { startReaper } from './track/reaper.ts'
+import type { RestoreOptions } from './track/restore.ts'
 import { trackingRoutes } from './track/routes.ts'
 
 export const openHome = (options?: { database?: string | undefined }): Promise<Home> => openHomeAt(homePath(), options)
 
 export { openLog as serverLog } from './monitoring/log.ts'
+
+// read when they are called: the server starts without them
+export const backUp = async (home: Home, to: string, options: BackupOptions) =>
+  (await import('./track/backup.ts')).backUp(home, to, options)
+export const restore = async (from: string, to: string, options: RestoreOptions) =>
+  (await import('./track/restore.ts')).restore(from, to, options)
+export const verifyBackup = async (from: string, options: RestoreOptions) => (await import('./track/restore.ts')).verify(from, options)
 
 export interface ControlPlaneOptions {
   host: string

@@ -451,7 +451,11 @@ export const failures = {
 
   // ── control plane ──
   user_not_found: [404, 'There is no user {user} here.', 'List users with plinth users list.'],
-  owner_untouchable: [403, '{user} owns this installation.', 'Only the owner makes tokens for the owner; roles and closing an account are for everybody else.'],
+  owner_untouchable: [
+    403,
+    '{user} owns this installation.',
+    'Only the owner makes tokens for the owner; roles and closing an account are for everybody else.',
+  ],
   project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
   token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
   scope_too_wide: [403, 'A token that may only {scope} cannot make one that may do more.', 'Use a token with the scope all.'],
@@ -551,18 +555,31 @@ export const failures = {
     'Set PLINTH_HOME to a new folder, or take the records along: plinth backup, then plinth restore --database-file into a new home.',
   ],
   dump_damaged: [400, 'The copy of the database cannot be read: {problem}.', 'Restore another backup.'],
+  database_not_empty: [409, '{database} holds something already.', 'Restore into a new database.'],
+  backup_place: [
+    409,
+    'A backup cannot be put at {path}: {problem}.',
+    'Name a folder that is new, empty or holds backups, or a new file that ends in .tar.',
+  ],
+  backup_missing: [404, 'There is no backup at {path}.', 'Name the folder or the .tar that plinth backup wrote.'],
+  backup_damaged: [
+    400,
+    'This backup cannot be used: {problem}.',
+    'Take another one. Nothing was restored; plinth restore --verify says which ones are sound.',
+  ],
+  restore_place: [409, 'There is something in {path} already.', 'Set PLINTH_HOME to a new folder, or move that one away first.'],
   tls_unusable: [
     400,
     'The certificate {certificate} and the key {key} cannot be used: {problem}.',
     'Give both as PEM files that belong together; the certificate first, then those between it and the root.',
   ],
   secret_open: [403, 'Others on this machine can read {path}, which holds a password.', 'Close it to them: chmod 600 {path}'],
-  service_in_the_way: [
-    409,
-    'There is another unit at {path}.',
-    'Look at it; plinth up --install-service --force replaces it.',
+  service_in_the_way: [409, 'There is another unit at {path}.', 'Look at it; plinth up --install-service --force replaces it.'],
+  log_file: [
+    400,
+    'The log cannot be written to {path} ({problem}).',
+    'Choose another file with --log-file, or leave it out: then it goes to stderr.',
   ],
-  log_file: [400, 'The log cannot be written to {path} ({problem}).', 'Choose another file with --log-file, or leave it out: then it goes to stderr.'],
   service_words: [400, '{word} cannot stand in a systemd unit.', 'Use paths and addresses without line breaks and control characters.'],
   home_held: [
     409,
@@ -574,6 +591,19 @@ export const failures = {
     502,
     'What answers at {url} is not a Plinth server as this version knows it: {problem}.',
     'Check the address, and that both sides have the same version of Plinth.',
+  ],
+
+  // ── spool ──
+  spool_line: [400, 'A line of the log cannot be read; it is put aside.', 'Look into the file .refused beside the log.'],
+  spool_part_missing: [
+    404,
+    'The content of the file {path} is not beside the log any more.',
+    'Log the file again, from where it was made.',
+  ],
+  spool_files_elsewhere: [
+    400,
+    'The file {path} belongs to a run whose files are not kept by this server.',
+    'Copy it from the folder .files beside the log to where the experiment keeps its files.',
   ],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 

@@ -52,6 +52,8 @@ export const groups: readonly Group[] = [
       'runs show': runs('show'),
       'runs delete': runs('remove'),
       gc: () => import('./gc.ts'),
+      backup: () => import('./backup.ts'),
+      restore: () => import('./restore.ts'),
     },
   },
   {

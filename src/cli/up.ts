@@ -1,9 +1,9 @@
-import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { home as homePath } from '../config.ts'
 import { openHome, serverLog, startControlPlane } from '../control-plane.ts'
 import { Failure } from '../failure.ts'
 import { common, defineCommand } from './command.ts'
+import { databaseOf, databaseOptions } from './database.ts'
 import { installService } from './service.ts'
 
 export default defineCommand({
@@ -27,8 +27,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     },
     'tls-certificate': { type: 'string', value: 'FILE', summary: 'speak HTTPS with this certificate (PEM)' },
     'tls-key': { type: 'string', value: 'FILE', summary: 'and this key' },
-    database: { type: 'string', value: 'URL', summary: 'keep the records in PostgreSQL: postgres://user@host/name' },
-    'database-file': { type: 'string', value: 'FILE', summary: 'the same, from the first line of a file' },
+    ...databaseOptions,
     'log-file': { type: 'string', value: 'FILE', summary: 'write the log there instead of stderr; it is turned over every 16 MB' },
     'install-service': { type: 'boolean', summary: 'write a systemd unit that runs it with these options, and say how to start it' },
     force: { type: 'boolean', summary: 'with --install-service: replace a unit that is another one' },
@@ -41,7 +40,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
   ],
   async run({ installService: install, force, ...options }, { out, say, result, signal, json, quiet }) {
     const { port, host, behindProxy } = options
-    const database = databaseOf(options)
+    const database = databaseOf('up', options)
     const proxies = options.proxy?.split(',').map(each => each.trim())
     const tls = tlsOf(options)
     if (install) {
@@ -81,23 +80,6 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     }
   },
 })
-
-/** throws database_address, secret_open, usage */
-function databaseOf({ database, databaseFile }: { database: string | undefined; databaseFile: string | undefined }): string | undefined {
-  if (database !== undefined && databaseFile !== undefined)
-    throw new Failure('usage', { problem: '--database and --database-file say the same thing.', command: 'up' })
-  if (database !== undefined && URL.canParse(database) && new URL(database).password !== '')
-    throw new Failure('database_address', { problem: 'every user of this machine can read a password in a command line' })
-  if (databaseFile === undefined) return database
-  try {
-    // what a container or systemd hands over lies below /run, open to everybody in there
-    if (!databaseFile.startsWith('/run/') && statSync(databaseFile).mode & 0o077) throw new Failure('secret_open', { path: databaseFile })
-    return readFileSync(databaseFile, 'utf8').split('\n', 1)[0]!.trim()
-  } catch (error) {
-    if (error instanceof Failure) throw error
-    throw new Failure('database_address', { problem: `${databaseFile}: ${(error as NodeJS.ErrnoException).code}` }, { cause: error })
-  }
-}
 
 function tlsOf({ tlsCertificate, tlsKey }: { tlsCertificate: string | undefined; tlsKey: string | undefined }) {
   if (tlsCertificate !== undefined && tlsKey !== undefined) return { certificate: resolve(tlsCertificate), key: resolve(tlsKey) }

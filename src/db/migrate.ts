@@ -1,5 +1,5 @@
 /** Brings a database from one schema to the next and back, whole or not at all. */
-import { rename, rm } from 'node:fs/promises'
+import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sql, type Transaction } from 'kysely'
 import { Failure } from '../failure.ts'
@@ -86,6 +86,7 @@ async function copyFile(path: string, to: string): Promise<void> {
 export async function vacuumInto(db: Db, to: string): Promise<void> {
   const part = temporaryPath(to)
   try {
+    await writeFile(part, '', { mode: 0o600, flag: 'wx' }) // SQLite would make it readable for everybody
     await sql`vacuum into ${part}`.execute(db)
     await rename(part, to)
   } catch (error) {
