@@ -3,10 +3,12 @@ import { join } from 'node:path'
 import type { Server as TlsServer } from 'node:tls'
 import { ownerToken } from './accounts/owner.ts'
 import { accountRoutes } from './accounts/routes.ts'
+import { createSpoolAccess } from './accounts/spool-access.ts'
 import { authenticate } from './accounts/tokens.ts'
 import { asAnswer, createApp } from './api/app.ts'
 import { isLoopback } from './api/guards.ts'
 import { listen, send, urlHost } from './api/http.ts'
+import { injectedFetch } from './api/inject.ts'
 import { openApi, openApiPage } from './api/openapi.ts'
 import { pageOf } from './api/page.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
@@ -29,10 +31,13 @@ import { mlflowRoutes } from './track/mlflow/routes.ts'
 import { startReaper } from './track/reaper.ts'
 import type { RestoreOptions } from './track/restore.ts'
 import { trackingRoutes } from './track/routes.ts'
+import { mayBelongHere, startSpoolReplay } from './track/spool-replay.ts'
+import { connectSpool } from './track/spool-send.ts'
 
 export const openHome = (options?: { database?: string | undefined }): Promise<Home> => openHomeAt(homePath(), options)
 
 export { openLog as serverLog } from './monitoring/log.ts'
+export { listSpools, sendSpools } from './track/spool-replay.ts'
 
 // read when they are called: the server starts without them
 export const backUp = async (home: Home, to: string, options: BackupOptions) =>
@@ -80,12 +85,13 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   }
   const onError = (error: unknown) => log.error('loop', { error })
   const token = await ownerToken(home)
+  const spoolAccess = createSpoolAccess(home.db)
   const app = createApp({
     routes: routesOf(home, runLog),
     foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), async () =>
       metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
     ),
-    authenticate: authorization => authenticate(home.db, authorization),
+    authenticate: async authorization => spoolAccess.principal(authorization) ?? (await authenticate(home.db, authorization)),
     loopback: isLoopback(host) && !behindProxy,
     ...(proxies.length > 0 && { trustProxy: proxies }),
     ...(pair && { tls: pair }),
@@ -110,7 +116,15 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
     const url = `${pair ? 'https' : 'http'}://${urlHost(host)}:${bound}`
     await keeping.announce(url)
     if (tls && pair) stops.push(renewTls(app.server as unknown as TlsServer, tls, onError))
-    stops.push(startReaper(home, onError))
+    const replay = startSpoolReplay(
+      home.path,
+      async by => {
+        const authorization = mayBelongHere(by) ? await spoolAccess.authorize(by.token) : null
+        return authorization === null ? null : connectSpool({ url, fetch: injectedFetch(app, authorization) })
+      },
+      onError,
+    )
+    stops.push(startReaper(home, onError, { except: replay.judges }), replay.stop)
     log.info('started', { version, url, pid: process.pid, home: home.path, database: showTarget(home.target) })
     return {
       url,

@@ -595,6 +595,17 @@ export const failures = {
 
   // ── spool ──
   spool_line: [400, 'A line of the log cannot be read; it is put aside.', 'Look into the file .refused beside the log.'],
+  spool_no_server: [
+    503,
+    'No server keeps this home, so there is nobody to send it to.',
+    'Start plinth up, which takes it up by itself, or name a server with --url.',
+  ],
+  spool_other_token: [
+    403,
+    'This was logged with another token, whose public id is {token}, and would land in another project.',
+    'Set PLINTH_TOKEN to that token; plinth up on the home of that token takes it up without.',
+  ],
+  spool_not_found: [404, 'Nothing is waiting to be sent for a run {run}.', 'List what is waiting with plinth spool list.'],
   spool_part_missing: [
     404,
     'The content of the file {path} is not beside the log any more.',
