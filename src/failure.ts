@@ -458,6 +458,11 @@ export const failures = {
   ],
   project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
   token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
+  scope_too_narrow: [
+    403,
+    'This token has the scope {scope}, which does not reach so far.',
+    'Use a token of the scope all: plinth tokens create NAME makes one.',
+  ],
   scope_too_wide: [403, 'A token that may only {scope} cannot make one that may do more.', 'Use a token with the scope all.'],
   registered_model_exists: [400, 'Registered Model (name={name}) already exists.', 'Use it, or choose another name.'],
   registered_model_not_found: [404, 'Registered Model with name={name} not found.', 'List models with plinth models list.'],

@@ -28,6 +28,15 @@ export function openApi(calls: Readonly<Record<string, Call>>, version: string):
   }
 }
 
+const rightWords: Record<Call['right'], string> = {
+  public: 'Needs no token.',
+  viewer: 'Needs the role viewer.',
+  tracker: 'Needs the role editor; a token of the scope track will do.',
+  editor: 'Needs the role editor.',
+  admin: 'Needs the role admin.',
+  owner: 'For the owner of the installation.',
+}
+
 function operation(name: string, { method, path, summary, right, input, output }: Call): object {
   const fields = schemaOf(input, 'input')
   const inPath = [...path.matchAll(/:(\w+)/g)].map(([, field]) => field!)
@@ -48,7 +57,7 @@ function operation(name: string, { method, path, summary, right, input, output }
   return {
     operationId: name,
     summary,
-    description: right === 'public' ? 'Needs no token.' : `Needs the role ${right}.`,
+    description: rightWords[right],
     tags: [path.split('/')[2]],
     ...(right === 'public' && { security: [] }),
     parameters: [...inPath.map(field => parameter(field, 'path')), ...(inQuery ? rest.map(field => parameter(field, 'query')) : [])],

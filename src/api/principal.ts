@@ -2,7 +2,7 @@
 import { Failure } from '../failure.ts'
 import { type Right, rights } from '../sdk/contract.ts'
 
-export type Role = Exclude<Right, 'public' | 'owner'>
+export type Role = Exclude<Right, 'public' | 'tracker' | 'owner'>
 /** What a token may be used for at most, whatever its user may do: everything, reading only, or what a training script needs. */
 export type Scope = 'all' | 'read' | 'track'
 
@@ -20,15 +20,17 @@ export interface Principal {
   token: string
 }
 
-/** throws token_required for nobody, forbidden for somebody without the right */
+/** throws token_required for nobody, forbidden for somebody without the right, scope_too_narrow where only the token is in the way */
 export function checkRight(principal: Principal | null, right: Right): void {
   if (right === 'public') return
   if (!principal) throw new Failure('token_required')
-  if (!allows(principal, right)) throw new Failure('forbidden', { user: principal.user, right })
+  if (allows(principal, right)) return
+  if (allows({ ...principal, scope: 'all' }, right)) throw new Failure('scope_too_narrow', { scope: principal.scope })
+  throw new Failure('forbidden', { user: principal.user, right: right === 'tracker' ? 'editor' : right })
 }
 
 export function allows({ owner, role, scope }: Principal, right: Right): boolean {
-  const most: Right = scope === 'read' ? 'viewer' : scope === 'track' ? 'editor' : 'owner'
+  const most: Right = scope === 'read' ? 'viewer' : scope === 'track' ? 'tracker' : 'owner'
   const own: Right = owner ? 'owner' : (role ?? 'public')
   return level(right) <= Math.min(level(own), level(most))
 }

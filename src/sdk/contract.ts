@@ -6,9 +6,9 @@ import { z } from 'zod'
 
 /**
  * Who may make a call, from everybody to the owner of the installation. A role holds in a project and includes those before it;
- * `public` asks for no token at all.
+ * `public` asks for no token at all. `tracker` is no role: what editors may and a token of the scope `track` too, which a training script needs.
  */
-export const rights = ['public', 'viewer', 'editor', 'admin', 'owner'] as const
+export const rights = ['public', 'viewer', 'tracker', 'editor', 'admin', 'owner'] as const
 export type Right = (typeof rights)[number]
 
 export interface Call<Input extends z.ZodType = z.ZodType, Output extends z.ZodType = z.ZodType> {

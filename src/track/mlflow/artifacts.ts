@@ -34,14 +34,14 @@ export const artifactRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
   }),
   // clients that were told to try then send the file in one stream, which takes any size
   ...['create', 'complete', 'abort'].flatMap(step =>
-    mlflowRoute('POST', `/${root}/mpu/${step}/*`, 'editor', () => {
+    mlflowRoute('POST', `/${root}/mpu/${step}/*`, 'tracker', () => {
       throw new Failure('mlflow_not_kept', { problem: 'Multipart upload is not supported for the current artifact repository.' })
     }),
   ),
   ...mlflowRoute('GET', `/${root}/presigned/*`, 'viewer', () => {
     throw new Failure('mlflow_not_kept', { problem: 'Presigned download is not supported: files come through this server.' })
   }),
-  ...mlflowRoute('POST', '/mlflow/artifacts/presigned-upload-url', 'editor', () => {
+  ...mlflowRoute('POST', '/mlflow/artifacts/presigned-upload-url', 'tracker', () => {
     throw new Failure('mlflow_not_kept', { problem: 'Presigned upload is not supported: files go through this server.' })
   }),
   ...mlflowRoute('POST', '/mlflow/artifacts/presigned-download-url', 'viewer', () => {
@@ -81,7 +81,7 @@ export const artifactRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
 ]
 
 function raw(method: ForeignRoute['method'], path: string, body: ForeignRoute['body'], answer: ForeignRoute['answer']): ForeignRoute[] {
-  const right = method === 'GET' ? 'viewer' : 'editor'
+  const right = method === 'GET' ? 'viewer' : method === 'DELETE' ? 'editor' : 'tracker'
   return ['/api/2.0', '/ajax-api/2.0'].map(prefix => ({ method, path: `${prefix}${path}`, right, body, answer, failed: asMlflowError }))
 }
 

@@ -18,7 +18,7 @@ import { atMost, experimentTagIn, tagsIn } from './limits.ts'
 import { compact, experimentIn, limitIn, type Message, mlflowRoute, pairs, viewIn, wrongParameter } from './wire.ts'
 
 export const experimentRoutes = (db: Db): ForeignRoute[] => [
-  ...mlflowRoute('POST', '/mlflow/experiments/create', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/experiments/create', 'tracker', async (message, { project }) => {
     const tags = tagsIn(message, experimentTagIn)
     const { experiment } = await createExperiment(db, project, { name: nameIn(message, 'name'), tags, location: locationIn(message) })
     return { experiment_id: experiment }
@@ -53,7 +53,7 @@ export const experimentRoutes = (db: Db): ForeignRoute[] => [
     await restoreExperiment(db, project, experimentIn(message))
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/experiments/set-experiment-tag', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/experiments/set-experiment-tag', 'tracker', async (message, { project }) => {
     const { key, value } = experimentTagIn(message)
     await setExperimentTag(db, project, experimentIn(message), key, value)
     return {}

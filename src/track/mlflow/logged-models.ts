@@ -1,4 +1,5 @@
 /** Logged models, and what runs used and made, in MLflow's words. */
+import { isDeepStrictEqual } from 'node:util'
 import type { ForeignRoute } from '../../api/route.ts'
 import type { Db } from '../../db/open.ts'
 import {
@@ -22,7 +23,7 @@ import { runIn } from './runs.ts'
 import { compact, enumeration, experimentIn, limitIn, type Message, mlflowRoute, pairs, wireNumber, wrongParameter } from './wire.ts'
 
 export const loggedModelRoutes = (db: Db): ForeignRoute[] => [
-  ...mlflowRoute('POST', '/mlflow/logged-models', 'editor', async (message, { project }) => ({
+  ...mlflowRoute('POST', '/mlflow/logged-models', 'tracker', async (message, { project }) => ({
     model: asMlflowModel(
       await createLoggedModel(db, project, {
         model: ownIdIn(message),
@@ -38,7 +39,7 @@ export const loggedModelRoutes = (db: Db): ForeignRoute[] => [
   ...mlflowRoute('GET', '/mlflow/logged-models/:model_id', 'viewer', async (message, { project }) => ({
     model: asMlflowModel(await getLoggedModel(db, project, message.required('model_id'))),
   })),
-  ...mlflowRoute('PATCH', '/mlflow/logged-models/:model_id', 'editor', async (message, { project }) => {
+  ...mlflowRoute('PATCH', '/mlflow/logged-models/:model_id', 'tracker', async (message, { project }) => {
     const status = message.word('status', statuses) ?? message.missing('status')
     return {
       model: asMlflowModel(
@@ -66,34 +67,37 @@ export const loggedModelRoutes = (db: Db): ForeignRoute[] => [
     })
     return compact({ models: (await loggedModels(db, ids)).map(asMlflowModel), next_page_token: next })
   }),
-  ...mlflowRoute('PATCH', '/mlflow/logged-models/:model_id/tags', 'editor', async (message, { project }) => ({
+  ...mlflowRoute('PATCH', '/mlflow/logged-models/:model_id/tags', 'tracker', async (message, { project }) => ({
     model: asMlflowModel(await setLoggedModelTags(db, project, message.required('model_id'), message.messages('tags').map(pairIn))),
   })),
   ...mlflowRoute('DELETE', '/mlflow/logged-models/:model_id/tags/:tag_key', 'editor', async (message, { project }) => {
     await deleteLoggedModelTag(db, project, message.required('model_id'), message.required('tag_key'))
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/logged-models/:model_id/params', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/logged-models/:model_id/params', 'tracker', async (message, { project }) => {
     await logLoggedModelParams(db, project, message.required('model_id'), message.messages('params').map(pairIn))
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/outputs', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/outputs', 'tracker', async (message, { project }) => {
     const models = message.messages('models').map(model => ({ model: model.required('model_id'), step: model.integer('step') ?? 0 }))
     await logOutputs(db, project, runIn(message), models)
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/log-inputs', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/log-inputs', 'tracker', async (message, { project }) => {
     const models = message.messages('models').map(model => model.required('model_id'))
     await logInputs(db, project, runIn(message), { datasets: message.messages('datasets').map(datasetIn), models })
     return {}
   }),
   // what clients before 3.0 say instead of making a logged model
-  ...mlflowRoute('POST', '/mlflow/runs/log-model', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/log-model', 'tracker', async (message, { project }) => {
     const run = runIn(message)
     const info = modelInfoIn(message)
     const { tags } = await getTrackedRun(db, project, run)
     const before = parsed(tags[historyTag] ?? '[]') // a script may have written anything there
-    await setRunTag(db, project, run, historyTag, JSON.stringify([...(Array.isArray(before) ? before : []), info]))
+    const history = Array.isArray(before) ? before : []
+    // told again after an answer that got lost
+    if (!history.some(each => isDeepStrictEqual(each, info)))
+      await setRunTag(db, project, run, historyTag, JSON.stringify([...history, info]))
     return {}
   }),
 ]

@@ -36,7 +36,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
   const whole = async (project: string, model: RegisteredModel) => asMlflowModel(model, await latestVersions(db, project, model.name))
   return [
     // ── models ──
-    ...mlflowRoute('POST', '/mlflow/registered-models/create', 'editor', async (message, { project }) => {
+    ...mlflowRoute('POST', '/mlflow/registered-models/create', 'tracker', async (message, { project }) => {
       const model = await createRegisteredModel(db, project, {
         name: message.required('name'),
         description: message.text('description') ?? null,
@@ -58,7 +58,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
         await renameRegisteredModel(db, project, message.required('name'), message.required('new_name')),
       ),
     })),
-    ...mlflowRoute('PATCH', '/mlflow/registered-models/update', 'editor', async (message, { project }) => ({
+    ...mlflowRoute('PATCH', '/mlflow/registered-models/update', 'tracker', async (message, { project }) => ({
       registered_model: await whole(
         project,
         await describeRegisteredModel(db, project, message.required('name'), message.text('description') ?? ''),
@@ -78,7 +78,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
         })
       }),
     ),
-    ...mlflowRoute('POST', '/mlflow/registered-models/set-tag', 'editor', async (message, { project }) => {
+    ...mlflowRoute('POST', '/mlflow/registered-models/set-tag', 'tracker', async (message, { project }) => {
       const { key, value } = registryTagIn(message)
       await setRegisteredModelTag(db, project, message.required('name'), key, value)
       return {}
@@ -100,7 +100,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
       model_version: asMlflowVersion(await versionByAlias(db, project, message.required('name'), message.required('alias'))),
     })),
     // ── versions ──
-    ...mlflowRoute('POST', '/mlflow/model-versions/create', 'editor', async (message, { project, principal }) => {
+    ...mlflowRoute('POST', '/mlflow/model-versions/create', 'tracker', async (message, { project, principal }) => {
       const name = message.required('name')
       const tags = tagsIn(message, registryTagIn)
       const origin = await originIn(db, project, message, isPrompt(tags))
@@ -117,7 +117,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
       const { versions, next } = await searchVersions(db, project, searchIn(message, { usual: 200_000, most: 200_000 }))
       return compact({ model_versions: (await registeredVersions(db, project, versions)).map(asMlflowVersion), next_page_token: next })
     }),
-    ...mlflowRoute('PATCH', '/mlflow/model-versions/update', 'editor', async (message, { project }) => {
+    ...mlflowRoute('PATCH', '/mlflow/model-versions/update', 'tracker', async (message, { project }) => {
       const change = { description: message.text('description') ?? '' }
       return {
         model_version: asMlflowVersion(await changeRegisteredVersion(db, project, message.required('name'), versionIn(message), change)),
@@ -149,7 +149,7 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
         ),
       }
     }),
-    ...mlflowRoute('POST', '/mlflow/model-versions/set-tag', 'editor', async (message, { project }) => {
+    ...mlflowRoute('POST', '/mlflow/model-versions/set-tag', 'tracker', async (message, { project }) => {
       const { key, value } = registryTagIn(message)
       await setVersionTag(db, project, message.required('name'), versionIn(message), key, value)
       return {}

@@ -32,7 +32,7 @@ import {
 } from './wire.ts'
 
 export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
-  ...mlflowRoute('POST', '/mlflow/runs/create', 'editor', async (message, { project, principal }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/create', 'tracker', async (message, { project, principal }) => {
     const run = await createTrackedRun(db, project, {
       experiment: experimentIn(message, '0'),
       name: message.text('run_name'),
@@ -46,7 +46,7 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
   ...mlflowRoute('GET', '/mlflow/runs/get', 'viewer', async (message, { project }) => ({
     run: (await asMlflowRuns(db, [await getTrackedRun(db, project, runIn(message))]))[0],
   })),
-  ...mlflowRoute('POST', '/mlflow/runs/update', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/update', 'tracker', async (message, { project }) => {
     const run = await updateTrackedRun(db, project, runIn(message), {
       name: message.text('run_name'),
       status: message.word('status', statuses),
@@ -73,24 +73,24 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
     })
     return compact({ runs: await asMlflowRuns(db, await trackedRuns(db, numbers)), next_page_token: next })
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'tracker', async (message, { project }) => {
     await log.log({ project, run: runIn(message), metrics: [metricIn(message)], params: [], tags: [] })
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/log-parameter', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/log-parameter', 'tracker', async (message, { project }) => {
     await written(log, { project, run: runIn(message), metrics: [], params: [paramIn(message)], tags: [] }, asOneParam)
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/set-tag', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/set-tag', 'tracker', async (message, { project }) => {
     const { key, value } = tagIn(message)
     await setRunTag(db, project, runIn(message), key, value)
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/delete-tag', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/delete-tag', 'tracker', async (message, { project }) => {
     await deleteRunTag(db, project, runIn(message), message.required('key'))
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/log-batch', 'editor', async (message, { project }) => {
+  ...mlflowRoute('POST', '/mlflow/runs/log-batch', 'tracker', async (message, { project }) => {
     const run = runIn(message)
     const tags = message.messages('tags').map(tagIn)
     const batch = { metrics: message.messages('metrics').map(metricIn), params: message.messages('params').map(paramIn), tags }
