@@ -1,8 +1,16 @@
 /** SQLite inside this process, in write-ahead mode, so that commands and trainings read and write at the same time. */
 import { closeSync, openSync, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import type { DatabaseSync, StatementSync } from 'node:sqlite'
-import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, type SqliteDialectConfig, SqliteDriver } from 'kysely'
+import type { DatabaseSync } from 'node:sqlite'
+import {
+  CompiledQuery,
+  type DatabaseConnection,
+  Kysely,
+  SqliteDialect,
+  type SqliteDialectConfig,
+  SqliteDriver,
+  type SqliteStatement,
+} from 'kysely'
 import { Failure } from '../failure.ts'
 import { storageFailure } from '../storage/disk.ts'
 import type { Schema } from './schema.ts'
@@ -61,29 +69,29 @@ function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['dat
     }
   }
   const prepare = (text: string) => coded(() => database.prepare(text.replace(/\$(\d+)/g, '?$1'))) // PostgreSQL's form is taken too
-  const kept = new Map<string, StatementSync>()
-  const known = (text: string) => {
-    const found = kept.get(text)
-    if (found) return found
-    if (kept.size >= mostStatements) kept.delete(kept.keys().next().value!)
+  const compiled = (text: string): SqliteStatement => {
     const statement = prepare(text)
-    if (/^\s*(create|alter|drop)\b/i.test(text))
-      kept.clear() // a compiled `select *` would go on with the columns of before
-    else kept.set(text, statement)
-    return statement
+    return {
+      reader: statement.columns().length > 0,
+      all: parameters => coded(() => statement.all(...(parameters as never[]))),
+      run: parameters => coded(() => statement.run(...(parameters as never[]))),
+      *iterate(parameters) {
+        const rows = coded(() => prepare(text).iterate(...(parameters as never[]))) // one of its own: others may ask the same meanwhile
+        for (let row = coded(() => rows.next()); !row.done; row = coded(() => rows.next())) yield row.value
+      },
+    }
   }
+  const kept = new Map<string, SqliteStatement>()
   return {
     prepare(text) {
-      const statement = known(text)
-      return {
-        reader: statement.columns().length > 0,
-        all: parameters => coded(() => statement.all(...(parameters as never[]))),
-        run: parameters => coded(() => statement.run(...(parameters as never[]))),
-        *iterate(parameters) {
-          const rows = coded(() => prepare(text).iterate(...(parameters as never[]))) // one of its own: others may ask the same meanwhile
-          for (let row = coded(() => rows.next()); !row.done; row = coded(() => rows.next())) yield row.value
-        },
-      }
+      const found = kept.get(text)
+      if (found) return found
+      if (kept.size >= mostStatements) kept.delete(kept.keys().next().value!)
+      const statement = compiled(text)
+      if (/^\s*(create|alter|drop)\b/i.test(text))
+        kept.clear() // a compiled `select *` would go on with the columns of before
+      else kept.set(text, statement)
+      return statement
     },
     close: () => database.close(),
   }

@@ -1,7 +1,7 @@
 /** A metric over time, thinned out in the database: a million points are answered as a thousand, and no peak is lost. */
 import { sql } from 'kysely'
 import type { Db } from '../db/open.ts'
-import { original } from './log.ts'
+import { original } from './points.ts'
 import { rowOf } from './tracked-runs.ts'
 
 export interface HistoryPoint {

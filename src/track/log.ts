@@ -4,7 +4,9 @@
  */
 import { CompiledQuery } from 'kysely'
 import type { Db } from '../db/open.ts'
+import { relaxedTransactions } from '../db/relaxed.ts'
 import { Failure } from '../failure.ts'
+import { createKeys, type Keys, type NewPoint, stored, writePoints } from './points.ts'
 
 export interface LoggedMetric {
   key: string
@@ -41,6 +43,7 @@ const mostPoints = 50_000
 
 export function createRunLog(db: Db): RunLog {
   const keys = createKeys()
+  const relaxed = relaxedTransactions(db)
   let waiting: Waiting[] = []
   let writing: Promise<void> | null = null
 
@@ -50,16 +53,25 @@ export function createRunLog(db: Db): RunLog {
     while (waiting.length > 0) {
       const batches = take(waiting)
       waiting = waiting.slice(batches.length)
-      const refused = new Map<Waiting, unknown>()
-      try {
-        await db.transaction().execute(transaction => write(transaction, batches, refused, keys))
-        for (const batch of batches) refused.has(batch) ? batch.reject(refused.get(batch)) : batch.resolve()
-      } catch (error) {
-        keys.forget() // some may have been made in the transaction that is gone
-        for (const batch of batches) batch.reject(error)
-      }
+      await writeTogether(batches)
     }
     writing = null
+  }
+  const writeTogether = async (batches: readonly Waiting[]): Promise<void> => {
+    const refused = new Map<Waiting, unknown>()
+    // of points, the last tenth of a second may go with the mains; what is said once is on disk when it is answered
+    const transactions = batches.every(({ params, tags }) => params.length + tags.length === 0) ? relaxed : db.transaction()
+    try {
+      await transactions.execute(transaction => write(transaction, batches, refused, keys))
+    } catch (error) {
+      keys.forget() // some may have been made in the transaction that is gone
+      if (batches.length > 1 && !(error instanceof Failure)) {
+        // something in one of them that nobody expected: the others are not to suffer from it
+        for (const batch of batches) await writeTogether([batch])
+      } else for (const batch of batches) batch.reject(error)
+      return
+    }
+    for (const batch of batches) refused.has(batch) ? batch.reject(refused.get(batch)) : batch.resolve()
   }
   return {
     log: batch =>
@@ -69,6 +81,7 @@ export function createRunLog(db: Db): RunLog {
       }),
     close: async () => {
       await writing
+      await relaxed.close()
     },
   }
 }
@@ -85,25 +98,30 @@ function take(waiting: readonly Waiting[]): Waiting[] {
 
 async function write(db: Db, batches: readonly Waiting[], refused: Map<Waiting, unknown>, keys: Keys): Promise<void> {
   const runs = await runsOf(db, batches)
-  const points: Omit<Point, 'special'>[] = []
+  const accepted: { run: number; metrics: readonly LoggedMetric[] }[] = []
   for (const batch of batches) {
     try {
       const run = runs.get(batch.run)
-      if (!run || run.project !== batch.project) throw new Failure('tracked_run_not_found', { run: batch.run })
+      if (!run || run.project !== batch.project) throw new Failure('tracked_run_not_found', { run: batch.run.slice(0, 64) })
       if (run.deleted !== null) throw new Failure('tracked_run_deleted', { run: batch.run })
       if (batch.params.length > 0) await writeParams(db, run.number, batch)
       if (batch.tags.length > 0) await writeTags(db, run.number, batch.tags)
-      await writeModelMetrics(db, batch)
-      for (const metric of batch.metrics) {
-        const { step, timestamp } = metric
-        points.push({ run: run.number, key: await keys.of(db, metric.key), step, timestamp, value: metric.value })
-      }
+      if (batch.metrics.some(({ model }) => model)) await writeModelMetrics(db, batch)
+      accepted.push({ run: run.number, metrics: batch.metrics })
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       refused.set(batch, error)
     }
   }
+  const numbers = await keys.of(db, names(accepted))
+  const points: NewPoint[] = []
+  for (const { run, metrics } of accepted)
+    for (const { key, step, timestamp, value } of metrics) points.push({ run, key: numbers.get(key)!, step, timestamp, value })
   await writePoints(db, points)
+}
+
+function* names(batches: readonly { metrics: readonly LoggedMetric[] }[]): Generator<string> {
+  for (const { metrics } of batches) for (const { key } of metrics) yield key
 }
 
 type RunRow = { number: number; id: string; project: string; deleted: number | null }
@@ -154,104 +172,6 @@ async function writeModelMetrics(db: Db, { run, metrics }: Batch): Promise<void>
       .values(rows)
       .onConflict(conflict => conflict.doNothing())
       .execute()
-}
-
-// ── points ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-interface Point {
-  run: number
-  key: number
-  step: number
-  timestamp: number
-  value: number
-  special: number
-}
-
-/** NaN and infinities have no order and no number in a database: see db/schema.ts. */
-export const stored = (value: number): { value: number; special: number } =>
-  Number.isNaN(value)
-    ? { value: 0, special: 1 }
-    : value === Number.POSITIVE_INFINITY
-      ? { value: Number.MAX_VALUE, special: 2 }
-      : value === Number.NEGATIVE_INFINITY
-        ? { value: -Number.MAX_VALUE, special: 3 }
-        : { value, special: 0 }
-export const original = ({ value, special }: { value: number; special: number }): number =>
-  special === 0 ? value : special === 1 ? Number.NaN : special === 2 ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY
-
-/** Rows of one statement, from few sizes, so that few texts are compiled; six values a row stay far below the limit on parameters. */
-const sizes = [256, 32, 4, 1] as const
-const columns = '(run, key, step, timestamp, value, special)'
-const rowsOf = (n: number) =>
-  Array.from({ length: n }, (_, i) => `(${Array.from({ length: 6 }, (_, j) => `$${6 * i + j + 1}`).join(',')})`).join(',')
-const statements = new Map(
-  sizes.map(n => [
-    n as number,
-    {
-      points: `insert into metrics ${columns} values ${rowsOf(n)} on conflict do nothing`,
-      latest: `insert into latest_metrics ${columns} values ${rowsOf(n)} on conflict (run, key) do update set step = excluded.step, timestamp = excluded.timestamp, value = excluded.value, special = excluded.special where (excluded.step, excluded.timestamp, excluded.value) > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)`,
-    },
-  ]),
-)
-
-/** The newest of each metric is kept apart, so that a run is read without its history. */
-export async function writePoints(db: Db, given: readonly Omit<Point, 'special'>[]): Promise<void> {
-  const points = given.map(point => ({ ...point, ...stored(point.value) }))
-  await inStatements(db, points, 'points')
-  const latest = new Map<number, Map<number, Point>>()
-  for (const point of points) {
-    const ofRun = latest.get(point.run) ?? new Map<number, Point>()
-    latest.set(point.run, ofRun)
-    const best = ofRun.get(point.key)
-    if (!best || isNewer(point, best)) ofRun.set(point.key, point)
-  }
-  await inStatements(
-    db,
-    [...latest.values()].flatMap(ofRun => [...ofRun.values()]),
-    'latest',
-  )
-}
-
-const isNewer = (a: Point, b: Point) =>
-  a.step !== b.step ? a.step > b.step : a.timestamp !== b.timestamp ? a.timestamp > b.timestamp : a.value > b.value
-
-async function inStatements(db: Db, points: readonly Point[], kind: 'points' | 'latest'): Promise<void> {
-  for (let at = 0; at < points.length; ) {
-    const size = sizes.find(n => n <= points.length - at)!
-    const values = points
-      .slice(at, at + size)
-      .flatMap(({ run, key, step, timestamp, value, special }) => [run, key, step, timestamp, value, special])
-    await db.executeQuery(CompiledQuery.raw(statements.get(size)![kind], values))
-    at += size
-  }
-}
-
-// ── names of metrics ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Names are long and few, points are many: each name has a number, remembered here once it is in the database. */
-interface Keys {
-  of(db: Db, key: string): number | Promise<number>
-  forget(): void
-}
-export function createKeys(): Keys {
-  const known = new Map<string, number>()
-  return {
-    of(db, key) {
-      return known.get(key) ?? make(db, key)
-    },
-    forget: () => known.clear(),
-  }
-  async function make(db: Db, key: string): Promise<number> {
-    await db
-      .insertInto('metric_keys')
-      .values({ key })
-      .onConflict(conflict => conflict.doNothing())
-      .execute()
-    const { id } = await db.selectFrom('metric_keys').select('id').where('key', '=', key).executeTakeFirstOrThrow()
-    if (known.size > 100_000) known.clear()
-    known.set(key, id)
-    return id
-  }
 }
 
 function* chunks<T>(items: readonly T[], size = 500): Generator<T[]> {

@@ -4,7 +4,7 @@ import type { Selectable } from 'kysely'
 import type { Db } from '../db/open.ts'
 import type { Schema } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
-import { original } from './log.ts'
+import { original } from './points.ts'
 
 export type LoggedModelStatus = 'pending' | 'ready' | 'upload_failed'
 export interface LoggedModel {

@@ -4,8 +4,9 @@
  */
 import type { Db } from '../db/open.ts'
 import type { Run } from '../sdk/index.ts'
-import { createKeys, writePoints, writeTags } from './log.ts'
+import { writeTags } from './log.ts'
 import type { MetricPoint } from './metrics.ts'
+import { createKeys, writePoints } from './points.ts'
 
 const project = 'default'
 
@@ -71,12 +72,16 @@ async function experimentCalled(db: Db, name: string): Promise<{ id: number; loc
 }
 
 async function log(db: Db, run: number, points: readonly MetricPoint[]): Promise<void> {
-  const keys = createKeys()
-  const rows = []
-  for (const { step, time, values } of points)
-    for (const [key, value] of Object.entries(values))
-      rows.push({ run, key: await keys.of(db, key), step, timestamp: time, value: Number(value) })
-  await writePoints(db, rows)
+  const numbers = await createKeys().of(
+    db,
+    points.flatMap(({ values }) => Object.keys(values)),
+  )
+  await writePoints(
+    db,
+    points.flatMap(({ step, time, values }) =>
+      Object.entries(values).map(([key, value]) => ({ run, key: numbers.get(key)!, step, timestamp: time, value: Number(value) })),
+    ),
+  )
 }
 
 const asText = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value))

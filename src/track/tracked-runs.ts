@@ -5,7 +5,8 @@ import type { Db } from '../db/open.ts'
 import type { Schema } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import type { RunStatus } from '../sdk/shapes.ts'
-import { original, writeTags } from './log.ts'
+import { writeTags } from './log.ts'
+import { original } from './points.ts'
 import { inventedName } from './run-names.ts'
 
 export interface TrackedRun {
