@@ -1,23 +1,6 @@
-/** What was done, by whom, when and why: only ever appended to. The database refuses to change or delete entries (triggers in db/schema.ts). */
+/** The log of deeds, as it is read; db/audit.ts writes it. */
 import type { Db } from '../db/open.ts'
 import type { AuditEntry } from '../sdk/calls/accounts.ts'
-
-export interface Deed {
-  project: string
-  user: string
-  /** `noun.verb`. */
-  action: string
-  subject: string
-  details?: Record<string, unknown>
-}
-
-/** In the transaction of the deed itself, so that neither is there without the other. */
-export async function record(db: Db, { project, user, action, subject, details = {} }: Deed): Promise<void> {
-  await db
-    .insertInto('audit')
-    .values({ at: new Date().toISOString(), project, user, action, subject, details: JSON.stringify(details) })
-    .execute()
-}
 
 /** Newest first. */
 export async function listAudit(

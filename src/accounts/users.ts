@@ -1,16 +1,10 @@
 /** People and their roles. A role holds in a project; the owner of the installation stands above all of them. */
 
 import type { Principal, Role } from '../api/principal.ts'
+import { type Actor, record } from '../db/audit.ts'
 import type { Db } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import type { User } from '../sdk/calls/accounts.ts'
-import { record } from './audit.ts'
-
-/** Who does it: kept in the audit log. */
-export interface Actor {
-  user: string
-  project: string
-}
 
 /** Gives `user` this role in the actor's project. throws owner_untouchable */
 export async function addUser(db: Db, { user: actor, project }: Actor, user: string, role: Role): Promise<User> {

@@ -245,10 +245,22 @@ export const migrations: readonly Migration[] = [
       `create table audit (
         id integer primary key, at text not null, project text not null, "user" text not null, action text not null, subject text not null,
         details text not null) strict`,
-      ...['update', 'delete'].map(deed => ({
-        sqlite: `create trigger audit_no_${deed} before ${deed} on audit begin select raise(abort, 'the audit log is only appended to'); end`,
-        postgres: `create rule audit_no_${deed} as on ${deed} to audit do instead nothing`,
-      })),
+      // raised, not ignored: who tries it is told, and the transaction that tried leaves nothing
+      {
+        sqlite: `create trigger audit_no_update before update on audit begin select raise(abort, 'the audit log is only appended to'); end`,
+        postgres: `create function audit_only_appended() returns trigger language plpgsql as
+          $$ begin raise exception 'the audit log is only appended to'; end $$`,
+      },
+      {
+        sqlite: `create trigger audit_no_delete before delete on audit begin select raise(abort, 'the audit log is only appended to'); end`,
+        postgres: 'create trigger audit_no_change before update or delete on audit for each row execute function audit_only_appended()',
+      },
+      {
+        // "insert or replace" fires no trigger for the row that goes
+        sqlite: `create trigger audit_no_replace before insert on audit when exists (select 1 from audit where id = new.id)
+          begin select raise(abort, 'the audit log is only appended to'); end`,
+        postgres: 'create trigger audit_no_truncate before truncate on audit for each statement execute function audit_only_appended()',
+      },
       `create table experiments (
         id integer primary key, project text not null references projects (id), name text not null, location text not null,
         created integer not null, updated integer not null, deleted integer, unique (project, name)) strict`,
@@ -317,6 +329,7 @@ export const migrations: readonly Migration[] = [
       'drop table experiment_tags',
       'drop table experiments',
       'drop table audit',
+      { sqlite: 'select 1', postgres: 'drop function audit_only_appended()' },
       'drop table tokens',
       'drop table memberships',
       'drop table users',
