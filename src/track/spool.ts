@@ -106,11 +106,13 @@ export const besides = (spool: Spool, ending: 'jsonl' | 'sent' | 'refused' | 'lo
 
 /** Every log in the folder; none where there is no folder. */
 export async function spoolsIn(folder: string): Promise<Spool[]> {
-  const names = await readdir(folder).catch(() => [])
-  return names.toSorted().flatMap(file => {
+  const files = await readdir(folder).catch(() => [])
+  const spools = files.flatMap(file => {
     const [, run, other = ''] = named.exec(file) ?? []
     return run ? [{ folder, name: `${run}${other}`, run }] : []
   })
+  // who began a run comes before who joined it
+  return spools.toSorted((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 export const newRunId = (): string => randomBytes(16).toString('hex')
