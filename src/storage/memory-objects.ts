@@ -1,4 +1,5 @@
 /** Objects in memory, for tests and for servers that keep nothing. */
+import { Readable } from 'node:stream'
 import { Failure } from '../failure.ts'
 import { checkObjectName, type Objects } from './objects.ts'
 
@@ -23,7 +24,7 @@ export function memoryObjects(): Objects {
       const { content, modified } = found
       return {
         object: { bytes: content.length, modified },
-        content: once(range ? content.subarray(range.from, Math.max(range.from, range.to)) : content),
+        content: Readable.from(range ? parts(content.subarray(range.from, Math.max(range.from, range.to))) : parts(content)),
       }
     },
     async head(name) {
@@ -41,7 +42,7 @@ export function memoryObjects(): Objects {
       return [...found].map(([name, bytes]) => ({ name, bytes })).sort((a, b) => (a.name < b.name ? -1 : 1))
     },
     async remove(name) {
-      const prefix = below(name)
+      const prefix = `${checkObjectName(name)}/`
       const gone = [...kept.keys()].filter(other => other === name || other.startsWith(prefix))
       for (const other of gone) kept.delete(other)
       return gone.length > 0
@@ -49,6 +50,4 @@ export function memoryObjects(): Objects {
   }
 }
 
-async function* once(content: Uint8Array): AsyncGenerator<Uint8Array> {
-  if (content.length > 0) yield content
-}
+const parts = (content: Uint8Array) => (content.length > 0 ? [content] : [])

@@ -2,7 +2,9 @@
  * Where files of runs and models go: a small interface that a disk, memory and later object stores share, and one suite of tests that all
  * of them pass (test/storage/objects.test.ts). An object is whole or not there; a name is a path of plain segments.
  */
+import type { Readable } from 'node:stream'
 import { Failure } from '../failure.ts'
+import { isTemporary } from './disk.ts'
 
 export interface StoredObject {
   bytes: number
@@ -17,12 +19,15 @@ export interface Listed {
 }
 
 export interface Objects {
-  /** Whole and safe on disk when it resolves, replacing what was there; in constant memory. throws object_name, object_in_the_way, disk_full */
+  /**
+   * Whole and safe on disk when it resolves, replacing what was there; in constant memory. Where `content` fails, so does this, with the
+   * same error, and nothing has changed. throws object_name, object_in_the_way, disk_full
+   */
   put(name: string, content: AsyncIterable<Uint8Array>): Promise<StoredObject>
-  /** Null where there is none. `from`, `to`: bytes, `to` excluded. */
-  get(name: string, range?: { from: number; to: number }): Promise<{ object: StoredObject; content: AsyncIterable<Uint8Array> } | null>
+  /** Null where there is none. `from`, `to`: bytes, `to` excluded. Whoever does not read the content to its end destroys it. */
+  get(name: string, range?: { from: number; to: number }): Promise<{ object: StoredObject; content: Readable } | null>
   head(name: string): Promise<StoredObject | null>
-  /** What lies directly in a folder, by name; nothing where there is no such folder. '' is the root. */
+  /** What lies directly in a folder, by name; nothing where there is no such folder: one is there as long as something is in it. '' is the root. */
   list(folder: string): Promise<Listed[]>
   /** Whether there was something; a folder goes with everything in it. */
   remove(name: string): Promise<boolean>
@@ -32,13 +37,13 @@ export interface Objects {
 export function checkObjectName(name: string): string {
   const segments = name.split('/')
   const sound =
-    name.length <= 2000 &&
-    segments.every(segment => segment !== '' && segment !== '.' && segment !== '..' && segment.length <= 255 && isPlain(segment))
+    Buffer.byteLength(name) <= 2000 && segments.every(segment => segment !== '' && segment !== '.' && segment !== '..' && isPlain(segment))
   if (!sound) throw new Failure('object_name', { name: name.slice(0, 200) })
   return name
 }
-/** No control characters, no backslash, no lone half of a surrogate pair. */
-const isPlain = (segment: string) => !/[\0-\x1f\x7f\\]/.test(segment) && segment.isWellFormed() && Buffer.byteLength(segment) <= 255
+/** No control characters, no backslash, no lone half of a surrogate pair, and nothing that `gc` takes for a leftover. */
+const isPlain = (segment: string) =>
+  !/[\0-\x1f\x7f\\]/.test(segment) && segment.isWellFormed() && Buffer.byteLength(segment) <= 255 && !isTemporary(segment)
 
 /** Everything below a folder, with the whole names; for counting and copying. */
 export async function* walk(objects: Objects, folder: string): AsyncGenerator<{ name: string; bytes: number }> {
