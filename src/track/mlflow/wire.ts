@@ -55,10 +55,9 @@ export const enumeration = <T>(words: readonly (readonly [string, number, T])[])
 
 /** A name that is repeated is a list. */
 export function readQuery({ params, query }: ForeignRequest): Message {
-  const fields = new Map<string, unknown>()
-  for (const name of new Set(query.keys())) fields.set(name, query.getAll(name).length > 1 ? query.getAll(name) : query.get(name))
-  for (const [name, value] of Object.entries(params)) fields.set(name, value)
-  return message(fields, '')
+  const fields: [string, unknown][] = []
+  for (const name of new Set(query.keys())) fields.push([name, query.getAll(name).length > 1 ? query.getAll(name) : query.get(name)])
+  return new Fields(Object.fromEntries([...fields, ...Object.entries(params)]), '')
 }
 
 function readMessage(method: string, request: ForeignRequest): Message {
@@ -69,9 +68,8 @@ function readMessage(method: string, request: ForeignRequest): Message {
     throw wrongParameter("Bad Request. Content-Type must be one of ['application/json'].")
   let parsed = parseJson(text)
   if (typeof parsed === 'string') parsed = parseJson(parsed) // old clients encode twice
-  const fields = new Map(Object.entries(isObject(parsed) ? parsed : {}))
-  for (const [name, value] of Object.entries(params)) fields.set(name, value)
-  return message(fields, '')
+  const fields = isObject(parsed) ? parsed : {}
+  return new Fields(Object.keys(params).length === 0 ? fields : Object.fromEntries([fields, params].flatMap(Object.entries)), '')
 }
 
 /** What cannot be parsed is an empty message: the answer then names what is missing. */
@@ -84,96 +82,119 @@ function parseJson(text: string): unknown {
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
-const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 export const wrongParameter = (problem: string) => new Failure('mlflow_parameter', { problem })
 
-function message(fields: ReadonlyMap<string, unknown>, path: string): Message {
-  const get = (name: string): unknown => {
+/** Our names of fields are few, and each is asked for a thousand times a batch. */
+const camelNames = new Map<string, string>()
+function camel(name: string): string {
+  const known = camelNames.get(name)
+  if (known !== undefined) return known
+  const made = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+  camelNames.set(name, made)
+  return made
+}
+
+class Fields implements Message {
+  readonly #fields: Readonly<Record<string, unknown>>
+  readonly #path: string
+  constructor(fields: Readonly<Record<string, unknown>>, path: string) {
+    this.#fields = fields
+    this.#path = path
+  }
+
+  has(name: string) {
+    return this.#get(name) !== undefined
+  }
+  wrong(name: string, reason: string): never {
+    throw this.#wrong(name, this.#get(name) ?? null, reason)
+  }
+  missing(name: string): never {
+    throw wrongParameter(`Missing value for required parameter '${this.#path}${name}'.`)
+  }
+  text(name: string) {
+    const value = this.#get(name)
+    if (value === undefined) return undefined
+    if (typeof value !== 'string') throw this.#ofType(name, value)
+    return this.#plain(name, value)
+  }
+  required(name: string) {
+    const value = this.text(name)
+    if (value === undefined || value === '') return this.missing(name)
+    return value
+  }
+  integer(name: string) {
+    const value = this.#get(name)
+    if (value === undefined) return undefined
+    const number = typeof value === 'string' && /^[+-]?\d{1,20}$/.test(value) ? Number(value) : value
+    if (typeof number !== 'number' || !Number.isInteger(number)) throw this.#ofType(name, value)
+    if (!Number.isSafeInteger(number)) throw this.#wrong(name, value, 'it must lie between -2^53 and 2^53.')
+    return number
+  }
+  number(name: string) {
+    const value = this.#get(name)
+    if (value === undefined) return undefined
+    const number = typeof value === 'string' && value.trim() !== '' ? (value === 'NaN' ? Number.NaN : Number(value)) : value
+    if (typeof number !== 'number' || (Number.isNaN(number) && value !== 'NaN')) throw this.#ofType(name, value)
+    return number
+  }
+  boolean(name: string) {
+    const value = this.#get(name)
+    if (value === undefined || typeof value === 'boolean') return value
+    if (typeof value === 'string' && /^(true|false)$/i.test(value)) return value.toLowerCase() === 'true'
+    throw this.#ofType(name, value)
+  }
+  texts(name: string) {
+    const value = this.#get(name)
+    if (value === undefined) return []
+    const list = Array.isArray(value) ? value : [value]
+    if (list.some(each => typeof each !== 'string')) throw this.#ofType(name, value)
+    return (list as string[]).map(each => this.#plain(name, each))
+  }
+  message(name: string) {
+    const value = this.#get(name)
+    if (value === undefined) return this.missing(name)
+    if (!isObject(value)) throw this.#ofType(name, value)
+    return new Fields(value, `${this.#path}${name}.`)
+  }
+  messages(name: string) {
+    const value = this.#get(name)
+    if (value === undefined) return []
+    if (!Array.isArray(value) || !value.every(isObject)) throw this.#ofType(name, value)
+    return value.map((each, i) => new Fields(each, `${this.#path}${name}[${i}].`))
+  }
+  word<T>(name: string, table: Enumeration<T>) {
+    const value = this.#get(name)
+    if (value === undefined) return undefined
+    const number = typeof value === 'number' ? value : typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : null
+    const found =
+      typeof value === 'string' && table.has(value) ? table.get(value) : [...table.values()].find(each => each.number === number)
+    if (!found) throw this.#wrong(name, value, `there are ${[...table.keys()].join(', ')}.`)
+    return found.means
+  }
+
+  /** In either spelling; null counts as not given. */
+  #get(name: string): unknown {
     const other = camel(name)
-    const [one, two] = [fields.get(name) ?? undefined, other === name ? undefined : (fields.get(other) ?? undefined)]
+    const one = this.#own(name)
+    const two = other === name ? undefined : this.#own(other)
     if (one !== undefined && two !== undefined)
-      throw wrongParameter(`Request specifies both '${path}${name}' and '${path}${other}'; provide only one of them.`)
+      throw wrongParameter(`Request specifies both '${this.#path}${name}' and '${this.#path}${other}'; provide only one of them.`)
     return one ?? two
   }
-  const wrong = (name: string, value: unknown, reason: string) =>
-    wrongParameter(`Invalid value ${shown(value)} for parameter '${path}${name}' supplied: ${reason}`)
-  const ofType = (name: string, value: unknown) => wrong(name, value, `Hint: Value was of type '${typeName(value)}'.`)
-  const missing = (name: string) => wrongParameter(`Missing value for required parameter '${path}${name}'.`)
-  const plain = (name: string, value: string): string => {
+  #own(name: string): unknown {
+    return Object.hasOwn(this.#fields, name) ? (this.#fields[name] ?? undefined) : undefined
+  }
+  #plain(name: string, value: string): string {
     // no database keeps it, and no name or value needs it
-    if (value.includes('\0')) throw wrong(name, value, 'it must not contain the character NUL.')
+    if (value.includes('\0')) throw this.#wrong(name, value, 'it must not contain the character NUL.')
     return value.toWellFormed()
   }
-  const self: Message = {
-    has: name => get(name) !== undefined,
-    wrong(name, reason) {
-      throw wrong(name, get(name) ?? null, reason)
-    },
-    missing(name) {
-      throw missing(name)
-    },
-    text(name) {
-      const value = get(name)
-      if (value === undefined) return undefined
-      if (typeof value !== 'string') throw ofType(name, value)
-      return plain(name, value)
-    },
-    required(name) {
-      const value = self.text(name)
-      if (value === undefined || value === '') throw missing(name)
-      return value
-    },
-    integer(name) {
-      const value = get(name)
-      if (value === undefined) return undefined
-      const number = typeof value === 'string' && /^[+-]?\d{1,20}$/.test(value) ? Number(value) : value
-      if (typeof number !== 'number' || !Number.isInteger(number)) throw ofType(name, value)
-      if (!Number.isSafeInteger(number)) throw wrong(name, value, 'it must lie between -2^53 and 2^53.')
-      return number
-    },
-    number(name) {
-      const value = get(name)
-      if (value === undefined) return undefined
-      const number = typeof value === 'string' && value.trim() !== '' ? (value === 'NaN' ? Number.NaN : Number(value)) : value
-      if (typeof number !== 'number' || (Number.isNaN(number) && value !== 'NaN')) throw ofType(name, value)
-      return number
-    },
-    boolean(name) {
-      const value = get(name)
-      if (value === undefined || typeof value === 'boolean') return value
-      if (typeof value === 'string' && /^(true|false)$/i.test(value)) return value.toLowerCase() === 'true'
-      throw ofType(name, value)
-    },
-    texts(name) {
-      const value = get(name)
-      if (value === undefined) return []
-      const list = Array.isArray(value) ? value : [value]
-      if (list.some(each => typeof each !== 'string')) throw ofType(name, value)
-      return (list as string[]).map(each => plain(name, each))
-    },
-    message(name) {
-      const value = get(name)
-      if (value === undefined) throw missing(name)
-      if (!isObject(value)) throw ofType(name, value)
-      return message(new Map(Object.entries(value)), `${path}${name}.`)
-    },
-    messages(name) {
-      const value = get(name)
-      if (value === undefined) return []
-      if (!Array.isArray(value) || !value.every(isObject)) throw ofType(name, value)
-      return value.map((each, i) => message(new Map(Object.entries(each)), `${path}${name}[${i}].`))
-    },
-    word(name, table) {
-      const value = get(name)
-      if (value === undefined) return undefined
-      const number = typeof value === 'number' ? value : typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : null
-      const found =
-        typeof value === 'string' && table.has(value) ? table.get(value) : [...table.values()].find(each => each.number === number)
-      if (!found) throw wrong(name, value, `there are ${[...table.keys()].join(', ')}.`)
-      return found.means
-    },
+  #ofType(name: string, value: unknown) {
+    return this.#wrong(name, value, `Hint: Value was of type '${typeName(value)}'.`)
   }
-  return self
+  #wrong(name: string, value: unknown, reason: string) {
+    return wrongParameter(`Invalid value ${shown(value)} for parameter '${this.#path}${name}' supplied: ${reason}`)
+  }
 }
 
 function shown(value: unknown): string {
