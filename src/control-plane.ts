@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import type { Server as TlsServer } from 'node:tls'
 import { ownerToken } from './accounts/owner.ts'
+import { rememberPrincipals } from './accounts/remember.ts'
 import { accountRoutes } from './accounts/routes.ts'
 import { createSpoolAccess } from './accounts/spool-access.ts'
 import { authenticate } from './accounts/tokens.ts'
@@ -86,12 +87,13 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   const onError = (error: unknown) => log.error('loop', { error })
   const token = await ownerToken(home)
   const spoolAccess = createSpoolAccess(home.db)
+  const principals = rememberPrincipals(authorization => authenticate(home.db, authorization))
   const app = createApp({
-    routes: routesOf(home, runLog),
+    routes: routesOf(home, runLog, principals.forget),
     foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), async () =>
       metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
     ),
-    authenticate: async authorization => spoolAccess.principal(authorization) ?? (await authenticate(home.db, authorization)),
+    authenticate: async authorization => spoolAccess.principal(authorization) ?? (await principals.authenticate(authorization)),
     loopback: isLoopback(host) && !behindProxy,
     ...(proxies.length > 0 && { trustProxy: proxies }),
     ...(pair && { tls: pair }),
@@ -142,9 +144,9 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
 }
 
 /** Every call of the contract and who answers it. */
-export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog): Route[] => [
+export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, rightsChanged: () => void = () => {}): Route[] => [
   route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
-  ...accountRoutes(db),
+  ...accountRoutes(db, rightsChanged),
   ...trackingRoutes(db, log),
 ]
 

@@ -6,7 +6,20 @@ import { listAudit } from './audit.ts'
 import { listTokens, makeToken, revokeToken } from './tokens.ts'
 import { addUser, createProject, listProjects, listUsers, removeUser, setDisabled } from './users.ts'
 
-export const accountRoutes = (db: Db): Route[] => [
+/** `changed` is called after each call that may have changed who may do what. */
+export const accountRoutes = (db: Db, changed: () => void): Route[] =>
+  routes(db).map(({ call, answer }) => ({
+    call,
+    answer: async (input, context) => {
+      try {
+        return await answer(input, context)
+      } finally {
+        if (call.method !== 'GET') changed()
+      }
+    },
+  }))
+
+const routes = (db: Db): Route[] => [
   route(calls.createProject, ({ project }, { principal }) => createProject(db, principal, project)),
   route(calls.listProjects, async (_, { principal }) => ({ items: await listProjects(db, principal) })),
   route(calls.addUser, ({ user, role }, { principal }) => addUser(db, principal, user, role)),
