@@ -14,7 +14,7 @@ import { openApi, openApiPage } from './api/openapi.ts'
 import { pageOf } from './api/page.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
 import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
-import { home as homePath, version } from './config.ts'
+import { home as homePath, mlflowAuthorization, version } from './config.ts'
 import { showTarget } from './db/dialect.ts'
 import type { Home } from './db/home.ts'
 import { Failure } from './failure.ts'
@@ -26,6 +26,7 @@ import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
 import type { BackupOptions } from './track/backup.ts'
 import { openHome as openHomeAt } from './track/home.ts'
+import type { ImportOptions } from './track/importer/import.ts'
 import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { mlflowRoutes } from './track/mlflow/routes.ts'
@@ -46,6 +47,22 @@ export const backUp = async (home: Home, to: string, options: BackupOptions) =>
 export const restore = async (from: string, to: string, options: RestoreOptions) =>
   (await import('./track/restore.ts')).restore(from, to, options)
 export const verifyBackup = async (from: string, options: RestoreOptions) => (await import('./track/restore.ts')).verify(from, options)
+
+/** `from`: an MLflow, as in `openSource`. Over the home itself, with or without a server on it. */
+export const importFromMlflow = async (
+  home: Home,
+  from: string,
+  { artifacts, project, ...options }: Pick<ImportOptions, 'project' | 'signal' | 'onProgress'> & { artifacts: string | null },
+) => {
+  const { openSource } = await import('./track/importer/open.ts')
+  const { importMlflow } = await import('./track/importer/import.ts')
+  const source = await openSource(from, { artifacts, authorization: mlflowAuthorization(), signal: options.signal })
+  try {
+    return await importMlflow(source, { db: home.db, objects: diskObjects(join(home.path, 'artifacts')), project, ...options })
+  } finally {
+    source.close()
+  }
+}
 
 export interface ControlPlaneOptions {
   host: string

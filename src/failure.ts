@@ -488,6 +488,24 @@ export const failures = {
   ],
   page_invalid: [400, 'This page token does not belong to this search.', 'Start again without a page token.'],
   mlflow_parameter: [400, '{problem}', 'See the API docs for more information about request parameters.'],
+  import_source_not_found: [404, 'There is nothing at {source}.', 'Give the address of an MLflow server, its SQLite file or its folder mlruns.'],
+  import_source_unknown: [
+    400,
+    '{source} is nothing that can be taken over from: {problem}.',
+    'Give the address of an MLflow server (2.0 or newer), its SQLite file or its folder mlruns. A server with another database is asked by its address.',
+  ],
+  import_source_damaged: [
+    400,
+    'What the source holds cannot be believed: {problem}.',
+    'Check it with its own MLflow (mlflow db upgrade), or ask the running server by its address. What was taken over until here stays.',
+  ],
+  import_refused: [
+    502,
+    '{host} answered {status} to {path}: {told}',
+    'If it asks who you are, set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.',
+  ],
+  import_unreachable: [502, '{host} does not answer: {problem}.', 'Start it or check the address; the same command goes on where it stopped.'],
+  import_incomplete: [409, 'Not all of it is here: {missing}.', 'Read the notes above; the same command tries again what is missing.'],
   mlflow_route_not_found: [
     404,
     'Of the API of MLflow, {method} {path} is not answered here.',

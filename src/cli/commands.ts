@@ -55,6 +55,7 @@ export const groups: readonly Group[] = [
       'spool list': spool('list'),
       'spool send': spool('send'),
       gc: () => import('./gc.ts'),
+      'import mlflow': () => import('./import-mlflow.ts'),
       backup: () => import('./backup.ts'),
       restore: () => import('./restore.ts'),
     },
