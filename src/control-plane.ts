@@ -121,8 +121,11 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   })
   const stops: (() => Promise<void> | void)[] = []
   const close = async () => {
+    // a connection that has had its answer would be kept for the next request
+    const idle = setInterval(() => app.server.closeIdleConnections(), 50)
     const late = setTimeout(() => app.server.closeAllConnections(), grace)
     await app.close()
+    clearInterval(idle)
     clearTimeout(late)
     for (const stop of stops) await stop()
     await runLog.close()
