@@ -38,7 +38,7 @@ export async function copyDatabase(db: Db, target: string, folder: string): Prom
  */
 export async function restoreDatabase(copy: string, target: string): Promise<void> {
   if (!isPostgres(target) && existsSync(target)) throw new Failure('database_not_empty', { database: target })
-  if (copy.endsWith(copies.dump)) return await load(copy, target)
+  if (copy.endsWith('.jsonl.gz')) return await load(copy, target)
   const source = await connect(copy)
   try {
     await checkSqlite(source)

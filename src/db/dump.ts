@@ -76,15 +76,18 @@ export async function writeDump(db: Transacted, applied: readonly string[], to: 
 
 /** In constant memory: by a cursor where the rows would otherwise arrive all at once. */
 async function* rowsOf(db: Transacted, { name, columns }: Table): AsyncGenerator<Record<string, unknown>[]> {
-  const select = `select ${columns.map(column => `"${column}"`).join(', ')} from "${name}"`
   if (!db.getExecutor().adapter.supportsTransactionalDdl) {
     const some: Record<string, unknown>[] = []
-    for await (const row of db.getExecutor().stream<Record<string, unknown>>(CompiledQuery.raw(select), 1)) {
-      some.push(...row.rows)
+    for await (const row of db
+      .selectFrom(name as 'projects')
+      .select(columns as 'id'[])
+      .stream()) {
+      some.push(row)
       if (some.length >= atOnce) yield some.splice(0)
     }
     return yield some
   }
+  const select = `select ${columns.map(column => `"${column}"`).join(', ')} from "${name}"`
   await sql.raw(`declare dumping no scroll cursor for ${select}`).execute(db)
   for (;;) {
     const { rows } = await sql.raw<Record<string, unknown>>(`fetch ${atOnce} from dumping`).execute(db)

@@ -25,7 +25,9 @@ export function connectPostgres(url: string): Kysely<Schema> {
     statement_timeout: patience.statement,
     idle_in_transaction_session_timeout: patience.statement,
   })
-  pool.on('error', () => {}) // an idle connection that the server closed is replaced at the next query
+  // a connection that the server closed is replaced at the next query; one that is at work says so by its query
+  pool.on('error', () => {})
+  pool.on('connect', client => client.on('error', () => {}))
   const coded = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work

@@ -19,6 +19,8 @@ export type Db = Kysely<Schema>
 
 /** How long a statement waits for another process's transaction, in milliseconds. Transactions here take a few. */
 const patience = 10_000
+/** Of that, how long at a time without letting anything else in this process happen. */
+const standstill = 10
 
 /** Compiled statements that are kept: compiling costs more than a small statement does. */
 const mostStatements = 500
@@ -30,7 +32,7 @@ export async function connect(path: string): Promise<Db> {
   try {
     if (path !== ':memory:') closeSync(openSync(path, 'a', 0o600)) // SQLite would make it readable for everybody
     database = new DatabaseSync(path, {
-      timeout: patience,
+      timeout: standstill,
       enableForeignKeyConstraints: true,
       enableDoubleQuotedStringLiterals: false,
       allowExtension: false,
@@ -97,7 +99,10 @@ function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['dat
   }
 }
 
-/** A transaction that reads first and writes later would fail, without waiting, when another process wrote in between. */
+/**
+ * A transaction that reads first and writes later would fail, without waiting, when another process wrote in between: it begins by
+ * writing. And whoever waits for another process waits aside, so that a server goes on answering.
+ */
 class Dialect extends SqliteDialect {
   readonly #config: SqliteDialectConfig
   constructor(config: SqliteDialectConfig) {
@@ -106,12 +111,33 @@ class Dialect extends SqliteDialect {
   }
   override createDriver() {
     return new (class extends SqliteDriver {
+      #connection: DatabaseConnection | null = null
+      override async acquireConnection(): Promise<DatabaseConnection> {
+        this.#connection ??= patient(await super.acquireConnection())
+        return this.#connection
+      }
       override async beginTransaction(connection: DatabaseConnection): Promise<void> {
         await connection.executeQuery(CompiledQuery.raw('begin immediate'))
       }
     })(this.#config)
   }
 }
+
+/** What another process kept from happening changed nothing, and can be tried again. */
+const patient = (connection: DatabaseConnection): DatabaseConnection => ({
+  async executeQuery<R>(query: CompiledQuery) {
+    const until = Date.now() + patience
+    for (;;) {
+      try {
+        return await connection.executeQuery<R>(query)
+      } catch (error) {
+        if (!(error instanceof Failure) || error.code !== 'home_busy' || Date.now() > until) throw error
+        await new Promise(resolve => setTimeout(resolve, standstill * Math.random()))
+      }
+    }
+  },
+  streamQuery: (query, size) => connection.streamQuery(query, size),
+})
 
 /** node:sqlite announces itself as experimental on every start; users can do nothing with that line. */
 async function importQuietly() {
