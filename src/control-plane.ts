@@ -12,6 +12,7 @@ import { listen, send, urlHost } from './api/http.ts'
 import { injectedFetch } from './api/inject.ts'
 import { openApi, openApiPage } from './api/openapi.ts'
 import { pageOf } from './api/page.ts'
+import { type RateLimits, usualLimits } from './api/rate-limit.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
 import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
 import { home as homePath, mlflowAuthorization, version } from './config.ts'
@@ -46,6 +47,7 @@ export const backUp = async (home: Home, to: string, options: BackupOptions) =>
   (await import('./track/backup.ts')).backUp(home, to, options)
 export const restore = async (from: string, to: string, options: RestoreOptions) =>
   (await import('./track/restore.ts')).restore(from, to, options)
+export const restoreRecords = async (copy: string, database: string) => (await import('./track/restore.ts')).restoreRecords(copy, database)
 export const verifyBackup = async (from: string, options: RestoreOptions) => (await import('./track/restore.ts')).verify(from, options)
 
 /** `from`: an MLflow, as in `openSource`. Over the home itself, with or without a server on it. */
@@ -73,6 +75,7 @@ export interface ControlPlaneOptions {
   proxies?: readonly string[]
   tls?: TlsFiles
   log?: Log
+  limits?: RateLimits
 }
 export interface ControlPlane {
   url: string
@@ -87,7 +90,7 @@ const grace = 20_000
 
 /** throws host_not_safe, home_held, port_taken, port_refused, host_unknown, tls_unusable */
 export async function startControlPlane(home: Home, options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { host, port, behindProxy = false, proxies = [], tls, log = silentLog } = options
+  const { host, port, behindProxy = false, proxies = [], tls, log = silentLog, limits = usualLimits } = options
   if (!isLoopback(host) && !behindProxy && !tls) throw new Failure('host_not_safe', { host })
   const pair = tls && readTls(tls)
   const keeping = await keepHome(home)
@@ -111,6 +114,7 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
       metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
     ),
     authenticate: async authorization => spoolAccess.principal(authorization) ?? (await principals.authenticate(authorization)),
+    limits,
     loopback: isLoopback(host) && !behindProxy,
     ...(proxies.length > 0 && { trustProxy: proxies }),
     ...(pair && { tls: pair }),

@@ -458,6 +458,8 @@ export const failures = {
   ],
   project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
   token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
+  too_many_requests: [429, 'There are more requests than this server takes from one client.', 'Wait {seconds} s; send many points in one request.'],
+  too_many_attempts: [429, 'Too many wrong tokens came from this address.', 'Wait {seconds} s, and check the token.'],
   scope_too_narrow: [
     403,
     'This token has the scope {scope}, which does not reach so far.',

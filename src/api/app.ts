@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { Failure } from '../failure.ts'
 import { checkOrigin, securityHeaders } from './guards.ts'
 import { checkRight, type Principal } from './principal.ts'
+import { createDoor, type Door, type RateLimits, usualLimits } from './rate-limit.ts'
 import type { Context, ForeignRoute, Route } from './route.ts'
 
 export interface AppOptions {
@@ -12,6 +13,7 @@ export interface AppOptions {
   foreign: readonly ForeignRoute[]
   /** Who a request's token belongs to; null where it carries none. throws token_required for one that is wrong, expired or revoked */
   authenticate(authorization: string | undefined): Promise<Principal | null>
+  limits?: RateLimits
   /** Only names of this machine are answered. */
   loopback: boolean
   /** Addresses of proxies whose X-Forwarded headers are believed. */
@@ -51,12 +53,14 @@ export function createApp(options: AppOptions): FastifyInstance {
     genReqId: () => randomBytes(8).toString('hex'),
     ...(options.tls ? { https: { ...limits, ...options.tls } } : { http: limits }),
   }) as FastifyInstance
+  const door = createDoor(options.limits ?? usualLimits, options.authenticate)
   app.decorateRequest('principal', null)
   app.decorateRequest('problem', null)
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(securityHeaders)
     reply.header('x-request-id', request.id)
     checkOrigin(request.raw, { loopback: options.loopback })
+    door.knock(request.ip)
   })
   app.addHook('onResponse', async (request, reply) => {
     const { principal, problem } = request as Asked
@@ -74,13 +78,13 @@ export function createApp(options: AppOptions): FastifyInstance {
   app.setErrorHandler((error, request, reply) => {
     ;(request as Asked).problem = error
     const { status, body } = asAnswer(error)
-    reply.code(status).send(body)
+    reply.code(status).headers(headersOf(error)).send(body)
   })
   app.setNotFoundHandler((request, reply) => {
     const { status, body } = asAnswer(new Failure('api_route_not_found', { path: request.url.split('?', 1)[0]!.slice(0, 200) }))
     reply.code(status).send(body)
   })
-  for (const route of options.routes) mount(app, route, options)
+  for (const route of options.routes) mount(app, route, door)
   // bodies that are not JSON are nobody's in this scope; foreign routes that stream take theirs raw
   const kinds = Map.groupBy(options.foreign, ({ body }) => body)
   for (const [body, routes] of kinds)
@@ -90,7 +94,7 @@ export function createApp(options: AppOptions): FastifyInstance {
         if (body === 'text') scope.addContentTypeParser('*', { parseAs: 'string' }, (_, text, done) => done(null, text))
         else scope.addContentTypeParser('*', (_, payload, done) => done(null, body === 'stream' ? payload : undefined))
       }
-      for (const route of routes) mountForeign(scope, route, options)
+      for (const route of routes) mountForeign(scope, route, door)
     })
   return app
 }
@@ -98,14 +102,12 @@ export function createApp(options: AppOptions): FastifyInstance {
 type Asked = FastifyRequest & { principal?: Principal | null; problem?: unknown }
 
 /** Checked before the body is read. */
-const rightOf =
-  (right: Route['call']['right'], { authenticate }: AppOptions) =>
-  async (request: FastifyRequest) => {
-    if (right === 'public') return
-    const principal = await authenticate(request.headers.authorization)
-    ;(request as Asked).principal = principal
-    checkRight(principal, right)
-  }
+const rightOf = (right: Route['call']['right'], door: Door) => async (request: FastifyRequest) => {
+  if (right === 'public') return
+  const principal = await door.enter(request.ip, request.headers.authorization)
+  ;(request as Asked).principal = principal
+  checkRight(principal, right)
+}
 
 function contextOf(request: FastifyRequest, reply: FastifyReply): Context {
   const { principal } = request as Asked
@@ -116,11 +118,11 @@ function contextOf(request: FastifyRequest, reply: FastifyReply): Context {
   return { principal: principal!, project: principal?.project ?? 'default', signal: gone.signal }
 }
 
-function mount(app: FastifyInstance, { call, answer }: Route, options: AppOptions): void {
+function mount(app: FastifyInstance, { call, answer }: Route, door: Door): void {
   app.route({
     method: call.method,
     url: call.path,
-    onRequest: rightOf(call.right, options),
+    onRequest: rightOf(call.right, door),
     handler: async (request, reply) => {
       const given = { ...(request.query as object), ...(request.body as object | undefined), ...(request.params as object) }
       const input = call.input.safeParse(given)
@@ -130,16 +132,16 @@ function mount(app: FastifyInstance, { call, answer }: Route, options: AppOption
   })
 }
 
-function mountForeign(scope: FastifyInstance, route: ForeignRoute, options: AppOptions): void {
+function mountForeign(scope: FastifyInstance, route: ForeignRoute, door: Door): void {
   scope.route({
     method: route.method,
     url: route.path,
     ...(route.body === 'stream' && { bodyLimit: Number.MAX_SAFE_INTEGER }),
-    onRequest: rightOf(route.right, options),
+    onRequest: rightOf(route.right, door),
     errorHandler: (error, request, reply) => {
       ;(request as Asked).problem = error
       const { status, body } = route.failed(error)
-      reply.code(status).send(body)
+      reply.code(status).headers(headersOf(error)).send(body)
     },
     handler: async (request, reply) => {
       // a route that writes its answer itself still carries the headers of all answers
@@ -154,6 +156,16 @@ function mountForeign(scope: FastifyInstance, route: ForeignRoute, options: AppO
       return answered
     },
   })
+}
+
+/** When to come back, and which kind of token is wanted: RFC 9110, RFC 6750. */
+function headersOf(error: unknown): Record<string, string> {
+  if (!(error instanceof Failure)) return {}
+  const { status, details } = error
+  return {
+    ...((status === 429 || status === 503) && details['seconds'] !== undefined && { 'retry-after': String(details['seconds']) }),
+    ...(status === 401 && { 'www-authenticate': 'Bearer' }),
+  }
 }
 
 /** The first thing that is wrong, by its name: `limit: Too big: expected number to be <=1000`. */

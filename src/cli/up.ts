@@ -28,6 +28,20 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     'tls-certificate': { type: 'string', value: 'FILE', summary: 'speak HTTPS with this certificate (PEM)' },
     'tls-key': { type: 'string', value: 'FILE', summary: 'and this key' },
     ...databaseOptions,
+    'rate-limit': {
+      type: 'integer',
+      minimum: 1,
+      maximum: 1_000_000,
+      default: 10_000,
+      summary: 'requests a second that one token may make',
+    },
+    'wrong-tokens': {
+      type: 'integer',
+      minimum: 1,
+      maximum: 100_000,
+      default: 30,
+      summary: 'wrong tokens a minute that are taken from one address',
+    },
     'log-file': { type: 'string', value: 'FILE', summary: 'write the log there instead of stderr; it is turned over every 16 MB' },
     'install-service': { type: 'boolean', summary: 'write a systemd unit that runs it with these options, and say how to start it' },
     force: { type: 'boolean', summary: 'with --install-service: replace a unit that is another one' },
@@ -50,6 +64,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
         ...['--port', String(port), '--host', host],
         ...(behindProxy ? ['--behind-proxy'] : []),
         ...(options.proxy ? ['--proxy', options.proxy] : []),
+        ...['--rate-limit', String(options.rateLimit), '--wrong-tokens', String(options.wrongTokens)],
         ...(tls ? ['--tls-certificate', tls.certificate, '--tls-key', tls.key] : []),
         ...(options.logFile ? ['--log-file', resolve(options.logFile)] : []),
       ]
@@ -63,7 +78,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     const home = await openHome({ database })
     try {
       const server = await startControlPlane(home, {
-        ...{ host, port, behindProxy, log },
+        ...{ host, port, behindProxy, log, limits: { requests: options.rateLimit, failures: options.wrongTokens } },
         ...(proxies && { proxies }),
         ...(tls && { tls }),
       })
