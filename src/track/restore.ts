@@ -54,6 +54,15 @@ export async function restore(from: string, home: string, { database, ...options
   }
 }
 
+/**
+ * Only the records, into an empty database: from the copy that an upgrade of PostgreSQL leaves in the home (`database.before-….jsonl.gz`),
+ * or the one inside of a backup. The home is not touched. throws dump_damaged, database_not_empty
+ */
+export async function restoreRecords(copy: string, database: string): Promise<void> {
+  if (!(await exists(copy))) throw new Failure('backup_missing', { path: resolve(copy) })
+  await restoreDatabase(copy, database)
+}
+
 /** Reads all of it and compares, writes nothing. */
 export const verify = async (from: string, options: Omit<RestoreOptions, 'database'> = {}): Promise<Restored> =>
   await check(await filesIn(from), { into: null, ...options })
