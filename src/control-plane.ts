@@ -18,6 +18,7 @@ import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
 import { home as homePath, mlflowAuthorization, version } from './config.ts'
 import { showTarget } from './db/dialect.ts'
 import type { Home } from './db/home.ts'
+import { shrinkDatabase } from './db/size.ts'
 import { Failure } from './failure.ts'
 import { type Log, silentLog } from './monitoring/log.ts'
 import { createServerMetrics } from './monitoring/metrics.ts'
@@ -26,8 +27,10 @@ import { calls } from './sdk/calls/index.ts'
 import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
 import type { BackupOptions } from './track/backup.ts'
+import type { Garbage } from './track/gc.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import type { ImportOptions } from './track/importer/import.ts'
+import { keeperOf } from './track/keeper.ts'
 import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { mlflowRoutes } from './track/mlflow/routes.ts'
@@ -47,6 +50,12 @@ export const backUp = async (home: Home, to: string, options: BackupOptions) =>
   (await import('./track/backup.ts')).backUp(home, to, options)
 export const restore = async (from: string, to: string, options: RestoreOptions) =>
   (await import('./track/restore.ts')).restore(from, to, options)
+export const lookForGarbage = async (home: Home, options: { days: number }) => (await import('./track/gc.ts')).lookForGarbage(home, options)
+/** Deletes it; the database's file shrinks only where no server needs it meanwhile. Answers the bytes freed. */
+export const collectGarbage = async (home: Home, garbage: readonly Garbage[]): Promise<number> => {
+  const freed = await (await import('./track/gc.ts')).collectGarbage(garbage)
+  return (await keeperOf(home.path)) ? freed : freed + (await shrinkDatabase(home))
+}
 export const restoreRecords = async (copy: string, database: string) => (await import('./track/restore.ts')).restoreRecords(copy, database)
 export const verifyBackup = async (from: string, options: RestoreOptions) => (await import('./track/restore.ts')).verify(from, options)
 

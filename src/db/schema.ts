@@ -261,14 +261,15 @@ export const migrations: readonly Migration[] = [
           begin select raise(abort, 'the audit log is only appended to'); end`,
         postgres: 'create trigger audit_no_truncate before truncate on audit for each statement execute function audit_only_appended()',
       },
+      // a number is never given again: files and points of one that is being cleared away could fall to another
       `create table experiments (
-        id integer primary key, project text not null references projects (id), name text not null, location text not null,
+        id integer primary key autoincrement, project text not null references projects (id), name text not null, location text not null,
         created integer not null, updated integer not null, deleted integer, unique (project, name)) strict`,
       "insert into experiments (id, project, name, location, created, updated) values (0, 'default', 'Default', 'mlflow-artifacts:/0', 0, 0)",
       `create table experiment_tags (
         experiment integer not null references experiments (id), key text not null, value text not null, primary key (experiment, key)) strict`,
       `create table tracked_runs (
-        number integer primary key, id text not null unique, experiment integer not null references experiments (id), name text not null,
+        number integer primary key autoincrement, id text not null unique, experiment integer not null references experiments (id), name text not null,
         status text not null, reason text, "user" text not null, started integer not null, ended integer, deleted integer,
         location text not null, worker text, heartbeat integer) strict`,
       'create index tracked_runs_started on tracked_runs (experiment, started desc, id)',
