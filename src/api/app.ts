@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Failure } from '../failure.ts'
+import { sendAnswer } from './answers.ts'
 import { checkOrigin, securityHeaders } from './guards.ts'
 import { checkRight, type Principal } from './principal.ts'
 import { createDoor, type Door, type RateLimits, usualLimits } from './rate-limit.ts'
@@ -127,7 +128,7 @@ function mount(app: FastifyInstance, { call, answer }: Route, door: Door): void 
       const given = { ...(request.query as object), ...(request.body as object | undefined), ...(request.params as object) }
       const input = call.input.safeParse(given)
       if (!input.success) throw new Failure('api_request_invalid', { problem: firstProblem(input.error) })
-      return await answer(input.data, contextOf(request, reply))
+      return await sendAnswer(request, reply, await answer(input.data, contextOf(request, reply)))
     },
   })
 }
@@ -153,7 +154,7 @@ function mountForeign(scope: FastifyInstance, route: ForeignRoute, door: Door): 
         contextOf(request, reply),
       )
       if (answered === null) return reply.hijack()
-      return answered
+      return typeof answered === 'string' ? answered : await sendAnswer(request, reply, answered)
     },
   })
 }

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { z } from 'zod'
 import type { Call, Right } from '../sdk/contract.ts'
+import type { JsonText } from './answers.ts'
 import type { Principal } from './principal.ts'
 
 export interface Context {
@@ -18,10 +19,13 @@ export interface Route {
   answer(input: unknown, context: Context): unknown
 }
 
+/** What the call says it answers; as JSON where it is long. */
+type Answer<C extends Call> = z.input<C['output']> | JsonText
+
 /** `route(calls.getRun, ({ run }, { project }) => getRun(db, project, run))`: two functions from request to SQL. */
 export const route = <C extends Call>(
   call: C,
-  answer: (input: z.output<C['input']>, context: Context) => z.input<C['output']> | Promise<z.input<C['output']>>,
+  answer: (input: z.output<C['input']>, context: Context) => Answer<C> | Promise<Answer<C>>,
 ): Route => ({ call, answer: answer as Route['answer'] })
 
 /**
@@ -35,7 +39,7 @@ export interface ForeignRoute {
   right: Right
   /** How the body arrives: parsed JSON, as text, not at all, or as the stream that it is. */
   body: 'json' | 'text' | 'none' | 'stream'
-  /** What is returned is sent as JSON; null means that the response was written. */
+  /** What is returned is sent as JSON, a string as it is; null means that the response was written. */
   answer(request: ForeignRequest, context: Context): unknown
   /** How this protocol says that something went wrong. */
   failed(error: unknown): { status: number; body: unknown }

@@ -1,4 +1,5 @@
 /** Tracking as the contract calls it: who answers which call. */
+import { JsonText } from '../api/answers.ts'
 import { type Route, route } from '../api/route.ts'
 import type { Db } from '../db/open.ts'
 import { calls as experimentCalls } from '../sdk/calls/experiments.ts'
@@ -7,17 +8,9 @@ import type { AnyNumber } from '../sdk/contract.ts'
 import { createExperiment, getExperiment, getOrCreateExperiment, listExperiments } from './experiments.ts'
 import { thinnedHistory } from './history.ts'
 import type { RunLog } from './log.ts'
+import { type RunText, type RunWords, runTexts } from './run-text.ts'
 import { searchRuns } from './search/runs.ts'
-import {
-  beat,
-  createTrackedRun,
-  getTrackedRun,
-  resumeTrackedRun,
-  setDeleted,
-  type TrackedRun,
-  trackedRuns,
-  updateTrackedRun,
-} from './tracked-runs.ts'
+import { beat, createTrackedRun, getTrackedRun, resumeTrackedRun, setDeleted, type TrackedRun, updateTrackedRun } from './tracked-runs.ts'
 
 export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
   route(experimentCalls.createExperiment, (input, { project }) => createExperiment(db, project, input)),
@@ -37,7 +30,8 @@ export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
   route(runCalls.getRun, async ({ run }, { project }) => shown(await getTrackedRun(db, project, run))),
   route(runCalls.searchRuns, async (input, { project }) => {
     const { numbers, next } = await searchRuns(db, project, input)
-    return { items: (await trackedRuns(db, numbers)).map(shown), next }
+    const items = (await runTexts(db, numbers, words)).map(asText)
+    return new JsonText(`{"items":[${items.join()}],"next":${JSON.stringify(next)}}`)
   }),
   route(runCalls.logToRun, async ({ run, metrics, params, tags }, { project }) => {
     await log.log({
@@ -90,3 +84,8 @@ const shown = ({ number: _, metrics, ...run }: TrackedRun) => ({
   ...run,
   metrics: metrics.map(point => ({ ...point, value: inJson(point.value) })),
 })
+
+// the same as text
+const words: RunWords = { as: 'record', number: value => JSON.stringify(inJson(value)) }
+const asText = ({ run: { number: _, ...run }, params, tags, metrics }: RunText) =>
+  `${JSON.stringify(run).slice(0, -1)},"params":${params || '{}'},"tags":${tags || '{}'},"metrics":${metrics || '[]'}}`

@@ -186,7 +186,7 @@ export async function trackedRuns(db: Db, numbers: readonly number[]): Promise<T
 
 const recordOf = (rows: readonly { key: string; value: string }[]) => Object.fromEntries(rows.map(({ key, value }) => [key, value]))
 
-const asRun = ({
+export const asRun = ({
   number,
   id,
   experiment,

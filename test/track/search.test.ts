@@ -4,9 +4,10 @@ import { after, test } from 'node:test'
 import fc from 'fast-check'
 import { Failure } from '../../src/failure.ts'
 import { createRunLog } from '../../src/track/log.ts'
+import { runTexts } from '../../src/track/run-text.ts'
 import { parseFilter, parseOrder } from '../../src/track/search/filter.ts'
 import { type RunSearch, searchRuns } from '../../src/track/search/runs.ts'
-import { createTrackedRun, trackedRuns } from '../../src/track/tracked-runs.ts'
+import { createTrackedRun, setDeleted, trackedRuns } from '../../src/track/tracked-runs.ts'
 import { databases } from '../db/databases.ts'
 
 /** Found (1), not found (0) or refused. The run: metrics m=2, `a b`=3, nan=NaN; params p=Abc, x.y=1, e=''; tags t=v1, q=it's; called it's; running. */
@@ -190,6 +191,118 @@ for (const { kind, missing, open } of databases()) {
       code: 'page_invalid',
     })
     await assert.rejects(searchRuns(db, 'default', { ...everything, after: 'nonsense' }), { code: 'page_invalid' })
+    // written by somebody who knows how they look
+    const [question] = JSON.parse(Buffer.from(next!, 'base64url').toString())
+    const forged = Buffer.from(JSON.stringify([question, 'x', 'y'])).toString('base64url')
+    const answer = await searchRuns(db, 'default', { ...everything, limit: 2, after: forged }).catch(error => error)
+    assert.ok(Array.isArray(answer.numbers) || answer.code === 'page_invalid', String(answer))
+  })
+}
+
+for (const { kind, missing, open } of databases()) {
+  const skip = missing ?? false
+  test(`${kind}: pages hold every run that was there once, whatever is started, renamed and deleted meanwhile`, { skip }, async () => {
+    const db = await open()
+    after(() => db.destroy())
+    const start = (i: number) =>
+      createTrackedRun(db, 'default', { experiment: '0', user: 'u', name: `n${i % 7}`, tags: [], started: 1000 + (i % 10) })
+    const old = []
+    for (let i = 0; i < 60; i++) old.push((await start(i)).number)
+    for (const orderBy of [[], ['start_time'], ['run_name DESC'], ['tags.`mlflow.runName`']]) {
+      const seen: number[] = []
+      for (let after: string | undefined, turn = 0; ; turn++) {
+        const page = await searchRuns(db, 'default', { ...everything, orderBy, limit: 7, after })
+        seen.push(...page.numbers)
+        for (let i = 0; i < 5; i++) {
+          const { run } = await start(turn * 5 + i)
+          if (i === 0) await setDeleted(db, 'default', run, true)
+        }
+        if (page.next === null || seen.length > 1000) break
+        after = page.next
+      }
+      assert.deepEqual(
+        old.filter(number => seen.filter(each => each === number).length !== 1),
+        [],
+        String(orderBy),
+      )
+      assert.equal(new Set(seen).size, seen.length)
+    }
+  })
+
+  test(`${kind}: runs written as text are the runs themselves`, { skip }, async () => {
+    const db = await open()
+    after(() => db.destroy())
+    const log = createRunLog(db)
+    const numbers: number[] = []
+    const text = fc.string({ unit: 'grapheme', maxLength: 8 }).filter(each => !each.includes('\0'))
+    const key = fc.oneof(
+      text.filter(each => each !== ''),
+      fc.constantFrom('__proto__', 'a"b\\', 'ÿ', '\u2028'),
+    )
+    const pairs = fc.uniqueArray(fc.record({ key, value: text }), { selector: each => each.key, maxLength: 4 })
+    const metrics = fc.array(fc.record({ key, value: fc.double(), timestamp: fc.nat(), step: fc.maxSafeInteger() }), { maxLength: 4 })
+    await fc.assert(
+      fc.asyncProperty(pairs, pairs, metrics, async (params, tags, metrics) => {
+        const { run, number } = await createTrackedRun(db, 'default', { experiment: '0', user: 'u', tags: [] })
+        await log.log({ project: 'default', run, params, tags, metrics })
+        numbers.push(number)
+      }),
+      { numRuns: 100 },
+    )
+    const value = (number: number) => (Number.isFinite(number) ? number + 0 : String(number))
+    const wanted = (await trackedRuns(db, numbers)).map(({ metrics, params, tags, ...run }) => ({
+      run,
+      params: Object.entries(params).toSorted(),
+      tags: Object.entries(tags).toSorted(),
+      metrics: metrics.map(point => ({ ...point, value: value(point.value) })),
+    }))
+    for (const as of ['pairs', 'record'] as const) {
+      const found = await runTexts(db, numbers, { as, number: each => JSON.stringify(value(each)) })
+      const entries = (list: string): [string, string][] =>
+        as === 'record'
+          ? Object.entries(JSON.parse(list || '{}'))
+          : (JSON.parse(list || '[]') as { key: string; value: string }[]).map(({ key, value }) => [key, value])
+      assert.deepEqual(
+        found.map(({ run, params, tags, metrics }) => ({
+          run,
+          params: entries(params).toSorted(),
+          tags: entries(tags).toSorted(),
+          metrics: JSON.parse(metrics || '[]'),
+        })),
+        wanted.map(each => ({ ...each })),
+      )
+    }
+    await log.close()
+  })
+
+  test(`${kind}: any filter that can be read can be asked`, { skip }, async () => {
+    const db = await open()
+    after(() => db.destroy())
+    const field = fc.constantFrom(
+      'metrics.m',
+      'params.p',
+      'tags.t',
+      'start_time',
+      'end_time',
+      'status',
+      'run_id',
+      'dataset.name',
+      'run_name',
+    )
+    const operator = fc.constantFrom('=', '!=', '<', '>=', 'LIKE', 'ILIKE', 'IN', 'NOT IN', 'IS NULL')
+    const value = fc.constantFrom('1.5', '1e400', '-3', '99999999999999999999', "'%_[*?\\'", "''", "('a', '%')", '', "'\0'", "'\ud800'")
+    await fc.assert(
+      fc.asyncProperty(field, operator, value, fc.option(field), async (field, operator, value, order) => {
+        const search = {
+          ...everything,
+          filter: `${field} ${operator} ${value}`,
+          orderBy: order === null || order === 'dataset.name' ? [] : [order],
+        }
+        const asked = await searchRuns(db, 'default', search).catch(error => error)
+        assert.ok(!(asked instanceof Error) || (asked instanceof Failure && asked.code === 'search_invalid'), `${search.filter}: ${asked}`)
+      }),
+      { numRuns: 400 },
+    )
   })
 }
 

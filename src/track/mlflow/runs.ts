@@ -1,10 +1,12 @@
 /** Runs and what they log, in MLflow's words. */
+import { JsonText } from '../../api/answers.ts'
 import type { ForeignRoute } from '../../api/route.ts'
 import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
 import type { RunStatus } from '../../sdk/shapes.ts'
 import type { Batch, RunLog } from '../log.ts'
 import { linksOf, type RunLinks } from '../run-links.ts'
+import { type RunText, type RunWords, runTexts } from '../run-text.ts'
 import { searchRuns } from '../search/runs.ts'
 import {
   createTrackedRun,
@@ -14,7 +16,6 @@ import {
   setDeleted,
   setRunTag,
   type TrackedRun,
-  trackedRuns,
   updateTrackedRun,
 } from '../tracked-runs.ts'
 import { keyIn, paramIn, tagIn } from './limits.ts'
@@ -71,7 +72,12 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
       limit: limitIn(message, { usual: 1000, most: 50_000 }),
       after: message.text('page_token') || undefined,
     })
-    return compact({ runs: await asMlflowRuns(db, await trackedRuns(db, numbers)), next_page_token: next })
+    const runs = await asMlflowText(db, numbers)
+    const fields = [
+      ...(runs.length > 0 ? [`"runs":[${runs.join()}]`] : []),
+      ...(next === null ? [] : [`"next_page_token":${JSON.stringify(next)}`]),
+    ]
+    return new JsonText(`{${fields}}`)
   }),
   ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'tracker', async (message, { project }) => {
     await log.log({ project, run: runIn(message), metrics: [metricIn(message)], params: [], tags: [] })
@@ -176,7 +182,7 @@ const statuses = enumeration<RunStatus>([
   ['KILLED', 5, 'cancelled'],
 ])
 
-export const infoOf = (run: TrackedRun) =>
+export const infoOf = (run: RunText['run']) =>
   compact({
     run_id: run.run,
     run_uuid: run.run,
@@ -205,6 +211,10 @@ const asMlflowRun = (run: TrackedRun, links: RunLinks | undefined) => ({
     params: pairs(run.params),
     tags: pairs(run.tags),
   }),
+  ...linked(links),
+})
+
+const linked = (links: RunLinks | undefined) => ({
   inputs: compact({
     dataset_inputs: links?.datasets.map(({ tags, sourceType, ...dataset }) => ({
       tags,
@@ -214,3 +224,14 @@ const asMlflowRun = (run: TrackedRun, links: RunLinks | undefined) => ({
   }),
   outputs: compact({ model_outputs: links?.outputs.map(({ model, step }) => ({ model_id: model, step })) }),
 })
+
+/** The same as text, for many. */
+async function asMlflowText(db: Db, numbers: readonly number[]): Promise<string[]> {
+  const links = await linksOf(db, numbers)
+  const runs = await runTexts(db, numbers, words)
+  return runs.map(({ run, metrics, params, tags }) => {
+    const data = Object.entries({ metrics, params, tags }).flatMap(([name, list]) => (list === '' ? [] : [`"${name}":${list}`]))
+    return `{"info":${JSON.stringify(infoOf(run))},"data":{${data}},${JSON.stringify(linked(links.get(run.number))).slice(1)}`
+  })
+}
+const words: RunWords = { as: 'pairs', number: value => JSON.stringify(wireNumber(value)) }

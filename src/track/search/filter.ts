@@ -194,6 +194,7 @@ const longest = 100_000
 
 function tokenise(text: string): Token[] {
   if (text.length > longest) throw invalid('it is too long')
+  if (text.includes('\0')) throw invalid('the character NUL is in no name and no value')
   const tokens: Token[] = []
   for (let at = 0; at < text.length; ) {
     const letter = text[at]!

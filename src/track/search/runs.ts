@@ -17,16 +17,17 @@ export interface RunSearch {
 /** Numbers of runs, in order, for `trackedRuns`. throws search_invalid, page_invalid */
 export async function searchRuns(db: Db, project: string, search: RunSearch): Promise<{ numbers: number[]; next: string | null }> {
   const comparisons = parseFilter(search.filter)
-  const terms = sortTerms(search.orderBy.map(text => parseOrder(text)))
-  if (search.experiments.length === 0) return { numbers: [], next: null }
-  const ids = search.experiments.filter(id => /^\d{1,15}$/.test(id)).map(Number)
+  const { joins, terms } = sorting(search.orderBy.map(text => parseOrder(text)))
+  const named = search.experiments.filter(id => /^\d{1,15}$/.test(id)).map(Number)
+  const ids = await experimentsOf(db, project, named)
   if (ids.length === 0) return { numbers: [], next: null }
   const postgres = isPostgres(db)
   const { ids: numbers, next } = await selectPage<number>(db, {
-    from: sql`tracked_runs r`,
+    from: sql`tracked_runs r ${sql.join(joins, sql` `)}`,
     id: sql`r.number`,
     conditions: [
-      sql`r.experiment in (select id from experiments where project = ${project} and id in (${sql.join(ids)}))`,
+      // of one experiment the index gives them in order, and a page ends after its last row
+      ids.length === 1 ? sql<SqlBool>`r.experiment = ${ids[0]}` : sql<SqlBool>`r.experiment in (${sql.join(ids)})`,
       ...(search.view === 'all' ? [] : [search.view === 'deleted' ? sql<SqlBool>`r.deleted is not null` : sql<SqlBool>`r.deleted is null`]),
       ...comparisons.map(comparison => condition(comparison, postgres)),
     ],
@@ -36,6 +37,12 @@ export async function searchRuns(db: Db, project: string, search: RunSearch): Pr
     after: search.after,
   })
   return { numbers, next }
+}
+
+async function experimentsOf(db: Db, project: string, named: readonly number[]): Promise<number[]> {
+  if (named.length === 0) return []
+  const rows = await db.selectFrom('experiments').select('id').where('project', '=', project).where('id', 'in', named).execute()
+  return rows.map(({ id }) => id)
 }
 
 // ── conditions ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,10 +81,13 @@ const attributes: Record<string, RawBuilder<unknown>> = {
 // ── order ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Numbers first, then NaN, then what lacks the field, whatever the direction; the newest first among equals. */
-function sortTerms(orders: readonly Order[]): SortTerm[] {
+function sorting(orders: readonly Order[]): { joins: RawBuilder<unknown>[]; terms: SortTerm[] } {
   const seen = new Set<string>()
+  const joins: RawBuilder<unknown>[] = []
   const terms: SortTerm[] = []
-  for (const { entity, key, descending } of orders) {
+  for (const [i, { entity, key, descending }] of orders.entries()) {
+    const table = `s${i}`
+    const own = sql.ref(`${table}.value`)
     const name = `${entity}.${key}`
     if (seen.has(name)) throw new Failure('search_invalid', { problem: `${key} is sorted by twice` })
     seen.add(name)
@@ -87,21 +97,20 @@ function sortTerms(orders: readonly Order[]): SortTerm[] {
       terms.push({ value: sql`case when ${column} is null then 1 else 0 end`, descending: false })
       terms.push({ value: isNumber ? sql`coalesce(${column}, 0)` : sql`coalesce(${column}, '')`, descending })
     } else if (entity === 'metric') {
-      const of = (column: string) =>
-        sql`(select ${sql.ref(`m.${column}`)} from latest_metrics m where m.run = r.number and m.key = (select id from metric_keys where key = ${key}))`
-      terms.push({
-        value: sql`coalesce(case ${of('special')} when 1 then 1 else ${of('special')} * 0 end, 2)`,
-        descending: false,
-      })
-      terms.push({ value: sql`coalesce(${of('value')}, 0)`, descending })
+      joins.push(
+        sql`left join latest_metrics ${sql.ref(table)} on ${sql.ref(`${table}.run`)} = r.number and ${sql.ref(`${table}.key`)} = (select id from metric_keys where key = ${key})`,
+      )
+      const special = sql.ref(`${table}.special`)
+      terms.push({ value: sql`case when ${special} is null then 2 when ${special} = 1 then 1 else 0 end`, descending: false })
+      terms.push({ value: sql`coalesce(${own}, 0)`, descending })
     } else {
-      const table = sql.table(entity === 'param' ? 'params' : 'tags')
-      const own = sql`(select p.value from ${table} p where p.run = r.number and p.key = ${key})`
+      const of = sql.table(entity === 'param' ? 'params' : 'tags')
+      joins.push(sql`left join ${of} ${sql.ref(table)} on ${sql.ref(`${table}.run`)} = r.number and ${sql.ref(`${table}.key`)} = ${key}`)
       terms.push({ value: sql`case when ${own} is null then 1 else 0 end`, descending: false })
       terms.push({ value: sql`coalesce(${own}, '')`, descending })
     }
   }
   if (!seen.has('attribute.start_time')) terms.push({ value: sql`r.started`, descending: true })
   terms.push({ value: sql`r.id`, descending: false })
-  return terms
+  return { joins, terms }
 }

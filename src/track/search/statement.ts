@@ -25,6 +25,8 @@ export function compared(
     case 'IS NOT NULL':
       return sql`${left} ${sql.raw(operator)}`
     default:
+      // PostgreSQL would take the column's type for it, and 1.5 is no whole number
+      if (postgres && typeof value === 'number') return sql`${left} ${sql.raw(operator)} cast(${value} as double precision)`
       return sql`${left} ${sql.raw(operator)} ${value}`
   }
 }
@@ -61,9 +63,13 @@ export async function selectPage<Id extends number | string>(db: Db, query: Page
   const order = terms.map(({ value, descending }) => sql`${value} ${sql.raw(descending ? 'desc' : 'asc')}`)
   const where = conditions.length === 0 ? sql`true` : sql.join(conditions, sql` and `)
   const { rows } = await sql<{ id: Id } & Record<`k${number}`, number | string>>`
-    select ${query.id} as id, ${sql.join(keys)} from ${query.from} where ${where} order by ${sql.join(order)} limit ${limit + 1}`.execute(
-    db,
-  )
+    select ${query.id} as id, ${sql.join(keys)} from ${query.from} where ${where} order by ${sql.join(order)} limit ${limit + 1}`
+    .execute(db)
+    .catch(error => {
+      // a token that somebody wrote: text where a number was. PostgreSQL says so, 22P02 or 42883
+      if (after && /^(22|42883)/.test((error as { code?: string }).code ?? '')) throw new Failure('page_invalid')
+      throw error
+    })
   const page = rows.slice(0, limit)
   const last = page.at(-1)
   const values = last && terms.map((_, i) => last[`k${i}`]!)
