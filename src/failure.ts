@@ -424,6 +424,7 @@ export const failures = {
   run_ambiguous: [400, '{count} runs begin with {run}.', 'Give more letters of the id; plinth runs list shows them.'],
   run_busy: [409, 'Run {run} is at work in process {pid}.', 'Wait for it, or stop it with Ctrl-C in its terminal.'],
   model_not_found: [404, 'There is no model {model}.', 'List models with plinth models list.'],
+  model_alias_not_found: [404, 'The model {name} has no alias {alias}.', 'See plinth models show {name}; plinth models promote sets one.'],
   model_name_spent: [
     409,
     'The name {name} belonged to a model that was deleted, and its version numbers are not given twice.',
@@ -472,6 +473,13 @@ export const failures = {
   registered_alias_not_found: [400, 'Registered model alias {alias} not found.', 'Set it with plinth models promote NAME@VERSION ALIAS.'],
   registered_name_invalid: [400, 'A registered model cannot be called {name}.', 'Use 1 to 250 characters without / and :.'],
   alias_invalid: [400, 'An alias cannot be called {alias}.', 'Use letters, digits, - and _; not latest, and nothing like v3.'],
+  promotion_refused: [
+    400,
+    '{model} does not get {place}: it is worse than {current}, which has it now, beyond the interval: {scores}.',
+    'Keep {current}. To insist, say why: plinth models promote NAME@VERSION ALIAS --force --reason "…".',
+  ],
+  promotion_without_reason: [400, 'A version that is forced needs a reason, which is kept.', 'Add --reason "why this one".'],
+  model_in_use: [409, '{model} is in use: {users}.', 'Move the alias (plinth models promote), take it away (plinth models unalias), or stop what serves it.'],
   stage_invalid: [400, 'Invalid Model Version stage: {stage}.', 'There are None, Staging, Production and Archived.'],
   logged_model_not_found: [404, 'There is no logged model {model}.', 'Search logged models of the experiment.'],
   object_name: [400, 'A file cannot be called {name} here.', 'Use names without .., backslashes, control characters and empty parts.'],

@@ -121,12 +121,14 @@ export async function describeRegisteredModel(db: Db, project: string, name: str
   return getRegisteredModel(db, project, name)
 }
 
-/** Gives all versions of a model another name. throws registered_model_not_found, registered_model_exists */
+/** Gives all versions of a model another name. throws registered_model_not_found, registered_model_exists, model_name_spent */
 export async function renameRegisteredModel(db: Db, project: string, from: string, to: string): Promise<RegisteredModel> {
   checkRegisteredName(to)
   await db.transaction().execute(async transaction => {
     await getRegisteredModel(transaction, project, from)
     if ((await registeredModels(transaction, project, [to])).length > 0) throw new Failure('registered_model_exists', { name: to })
+    const spent = transaction.selectFrom('model_versions').select('version').where('project', '=', project).where('name', '=', to)
+    if (await spent.executeTakeFirst()) throw new Failure('model_name_spent', { name: to })
     await renameRegistered(transaction, project, from, to)
     await touched(transaction, project, to, {})
   })
@@ -361,17 +363,15 @@ export async function deleteVersionTag(db: Db, project: string, name: string, ve
 
 // ── aliases ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** throws alias_invalid, registered_version_not_found */
+/** Past every gate: promote.ts asks first, in the transaction that this is called in. throws alias_invalid, registered_version_not_found */
 export async function setAlias(db: Db, project: string, name: string, alias: string, version: number): Promise<void> {
   checkAlias(alias)
-  await db.transaction().execute(async transaction => {
-    await getRegisteredVersion(transaction, project, name, version)
-    await transaction
-      .insertInto('model_aliases')
-      .values({ project, name, alias, version })
-      .onConflict(conflict => conflict.columns(['project', 'name', 'alias']).doUpdateSet({ version }))
-      .execute()
-  })
+  await getRegisteredVersion(db, project, name, version)
+  await db
+    .insertInto('model_aliases')
+    .values({ project, name, alias, version })
+    .onConflict(conflict => conflict.columns(['project', 'name', 'alias']).doUpdateSet({ version }))
+    .execute()
 }
 
 export async function deleteAlias(db: Db, project: string, name: string, alias: string): Promise<void> {
