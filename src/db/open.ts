@@ -1,7 +1,7 @@
-import { sql } from 'kysely'
+import { CompiledQuery, type RawBuilder, sql } from 'kysely'
 import { isPostgres } from './dialect.ts'
 import { migrate } from './migrate.ts'
-import { connect, type Db } from './sqlite.ts'
+import { asLists, connect, type Db } from './sqlite.ts'
 
 export type { Db } from './sqlite.ts'
 
@@ -31,6 +31,14 @@ export const exclusively = <T>(db: Db, work: (db: Db) => Promise<T>): Promise<T>
     if (speaksPostgres(db)) await sql`select pg_advisory_xact_lock(7006)`.execute(transaction)
     return await work(transaction)
   })
+
+/** Rows as lists of their values, in the order of the columns. */
+export async function selectLists<Row extends readonly unknown[]>(db: Db, query: RawBuilder<unknown>): Promise<Row[]> {
+  const { sql: text, parameters } = query.compile(db)
+  if (!speaksPostgres(db)) return (await db.executeQuery(CompiledQuery.raw(`${asLists}${text}`, [...parameters]))).rows as Row[]
+  const { rows } = await query.execute(db)
+  return rows.map(row => Object.values(row as object) as unknown as Row)
+}
 
 /** By the dialect it was made with: the one of PostgreSQL changes schemas inside transactions. */
 export const speaksPostgres = (db: Db): boolean => db.getExecutor().adapter.supportsTransactionalDdl === true

@@ -22,6 +22,9 @@ const patience = 10_000
 /** Of that, how long at a time without letting anything else in this process happen. */
 const standstill = 10
 
+/** Begins a statement whose rows come as lists of their values: for ten thousand rows half of what objects cost. */
+export const asLists = '/* as lists */ '
+
 /** Compiled statements that are kept: compiling costs more than a small statement does. */
 const mostStatements = 500
 
@@ -73,6 +76,7 @@ function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['dat
   const prepare = (text: string) => coded(() => database.prepare(text.replace(/\$(\d+)/g, '?$1'))) // PostgreSQL's form is taken too
   const compiled = (text: string): SqliteStatement => {
     const statement = prepare(text)
+    if (text.startsWith(asLists)) statement.setReturnArrays(true)
     return {
       reader: statement.columns().length > 0,
       all: parameters => coded(() => statement.all(...(parameters as never[]))),

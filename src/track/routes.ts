@@ -86,6 +86,6 @@ const shown = ({ number: _, metrics, ...run }: TrackedRun) => ({
 })
 
 // the same as text
-const words: RunWords = { as: 'record', number: value => JSON.stringify(inJson(value)) }
+const words: RunWords = { as: 'record', special: value => JSON.stringify(inJson(value)) }
 const asText = ({ run: { number: _, ...run }, params, tags, metrics }: RunText) =>
   `${JSON.stringify(run).slice(0, -1)},"params":${params || '{}'},"tags":${tags || '{}'},"metrics":${metrics || '[]'}}`

@@ -3,7 +3,7 @@
  * would cut their digits. No objects in between: that is a quarter of the time.
  */
 import { sql } from 'kysely'
-import { type Db, speaksPostgres } from '../db/open.ts'
+import { type Db, selectLists, speaksPostgres } from '../db/open.ts'
 import { original } from './points.ts'
 import { asRun, type TrackedRun } from './tracked-runs.ts'
 
@@ -17,8 +17,8 @@ export interface RunText {
 export interface RunWords {
   /** How params and tags are written. */
   as: 'pairs' | 'record'
-  /** How the value of a metric is: JSON. */
-  number(value: number): string
+  /** How JSON has the values of metrics that it has no number for. */
+  special(value: number): string
 }
 
 /** In the order of `numbers`, as search answers them. */
@@ -33,7 +33,7 @@ export async function runTexts(db: Db, numbers: readonly number[], words: RunWor
     }
     for (const table of ['params', 'tags'] as const)
       for (const { run, text } of await written(db, table, some, words.as)) texts.get(run)![table] = text
-    for (const [run, text] of await writtenMetrics(db, some, words.number)) texts.get(run)!.metrics = text
+    for (const [run, text] of await writtenMetrics(db, some, words.special)) texts.get(run)!.metrics = text
   }
   return numbers.flatMap(number => texts.get(number) ?? [])
 }
@@ -51,14 +51,15 @@ async function written(db: Db, table: 'params' | 'tags', runs: readonly number[]
   return rows
 }
 
-async function writtenMetrics(db: Db, runs: readonly number[], number: RunWords['number']): Promise<Map<number, string>> {
-  const points = await db
-    .selectFrom('latest_metrics')
-    .select(['run', 'key', 'step', 'timestamp', 'value', 'special'])
-    .where('run', 'in', runs)
-    .execute()
+type Point = [run: number, key: number, step: number, timestamp: number, value: number, special: number]
+
+async function writtenMetrics(db: Db, runs: readonly number[], odd: RunWords['special']): Promise<Map<number, string>> {
+  const points = await selectLists<Point>(
+    db,
+    sql`select run, key, step, timestamp, value, special from latest_metrics where run in (${sql.join(runs)})`,
+  )
   const names = new Map<number, string>()
-  const ids = [...new Set(points.map(({ key }) => key))]
+  const ids = [...new Set(points.map(([, key]) => key))]
   for (let at = 0; at < ids.length; at += 1000)
     for (const { id, key } of await db
       .selectFrom('metric_keys')
@@ -67,8 +68,9 @@ async function writtenMetrics(db: Db, runs: readonly number[], number: RunWords[
       .execute())
       names.set(id, JSON.stringify(key))
   const lists = new Map<number, string>()
-  for (const { run, key, step, timestamp, ...point } of points) {
-    const text = `{"key":${names.get(key)},"value":${number(original(point))},"timestamp":${timestamp},"step":${step}}`
+  for (const [run, key, step, timestamp, value, special] of points) {
+    const number = special === 0 ? String(value) : odd(original({ value, special }))
+    const text = `{"key":${names.get(key)},"value":${number},"timestamp":${timestamp},"step":${step}}`
     const before = lists.get(run)
     lists.set(run, before === undefined ? text : `${before},${text}`)
   }

@@ -257,7 +257,7 @@ for (const { kind, missing, open } of databases()) {
       metrics: metrics.map(point => ({ ...point, value: value(point.value) })),
     }))
     for (const as of ['pairs', 'record'] as const) {
-      const found = await runTexts(db, numbers, { as, number: each => JSON.stringify(value(each)) })
+      const found = await runTexts(db, numbers, { as, special: each => JSON.stringify(value(each)) })
       const entries = (list: string): [string, string][] =>
         as === 'record'
           ? Object.entries(JSON.parse(list || '{}'))

@@ -182,19 +182,19 @@ const statuses = enumeration<RunStatus>([
   ['KILLED', 5, 'cancelled'],
 ])
 
-export const infoOf = (run: RunText['run']) =>
-  compact({
-    run_id: run.run,
-    run_uuid: run.run,
-    run_name: run.name,
-    experiment_id: run.experiment,
-    user_id: run.user,
-    status: toMlflow[run.status],
-    start_time: run.started,
-    end_time: run.ended ?? undefined,
-    artifact_uri: run.location,
-    lifecycle_stage: run.deleted ? 'deleted' : 'active',
-  })
+/** What is undefined is left out of JSON. */
+export const infoOf = (run: RunText['run']) => ({
+  run_id: run.run,
+  run_uuid: run.run,
+  run_name: run.name,
+  experiment_id: run.experiment,
+  user_id: run.user,
+  status: toMlflow[run.status],
+  start_time: run.started,
+  end_time: run.ended ?? undefined,
+  artifact_uri: run.location,
+  lifecycle_stage: run.deleted ? 'deleted' : 'active',
+})
 
 async function asMlflowRuns(db: Db, runs: readonly TrackedRun[]) {
   const links = await linksOf(
@@ -230,8 +230,11 @@ async function asMlflowText(db: Db, numbers: readonly number[]): Promise<string[
   const links = await linksOf(db, numbers)
   const runs = await runTexts(db, numbers, words)
   return runs.map(({ run, metrics, params, tags }) => {
-    const data = Object.entries({ metrics, params, tags }).flatMap(([name, list]) => (list === '' ? [] : [`"${name}":${list}`]))
-    return `{"info":${JSON.stringify(infoOf(run))},"data":{${data}},${JSON.stringify(linked(links.get(run.number))).slice(1)}`
+    // a run always has a tag, its name
+    const lists = `${metrics && `"metrics":${metrics},`}${params && `"params":${params},`}"tags":${tags || '[]'}`
+    const own = links.get(run.number)
+    return `{"info":${JSON.stringify(infoOf(run))},"data":{${lists}},${own ? JSON.stringify(linked(own)).slice(1) : unlinked}`
   })
 }
-const words: RunWords = { as: 'pairs', number: value => JSON.stringify(wireNumber(value)) }
+const unlinked = '"inputs":{},"outputs":{}}'
+const words: RunWords = { as: 'pairs', special: value => JSON.stringify(wireNumber(value)) }
