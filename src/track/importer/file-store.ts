@@ -74,7 +74,7 @@ export async function openFileStore(path: string, { artifacts }: { artifacts: st
       }
     },
     // where the folder was moved since, its records still name the old place
-    files: owner =>
+    files: async owner =>
       localFiles(owner, {
         location: movedHere(owner.location, root, kept.experiments),
         roots: [root, ...(artifacts ? [artifacts] : [])],

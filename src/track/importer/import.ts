@@ -174,7 +174,7 @@ async function takeRun(into: Into, source: Source, run: SourceRun): Promise<void
   const { db, project, experiments, count, note } = into
   const experiment = experiments.get(run.experiment)
   if (experiment === undefined) return note(`run ${run.id}: its experiment ${run.experiment} is not at the source`)
-  const files = source.files({ kind: 'run', id: run.id, location: run.location })
+  const files = await source.files({ kind: 'run', id: run.id, location: run.location })
   const place = `mlflow-artifacts:/${experiment}/${run.id}/artifacts`
   const location = files ? place : run.location
   const name = run.name || run.tags.find(({ key }) => key === nameTag)?.value || run.id.slice(0, 8)
@@ -327,7 +327,7 @@ async function takePoints({ db, keys, count }: Into, source: Source, run: Source
 /** A file of the same size is the same file: artifacts are written once. */
 async function takeFiles(
   { objects, places, count, note }: Into,
-  files: ReturnType<Source['files']>,
+  files: Awaited<ReturnType<Source['files']>>,
   { kind, id, location }: Owner,
   folder: string,
   place: string,
@@ -377,7 +377,7 @@ async function takeModel(into: Into, source: Source, model: SourceModel): Promis
   const experiment = experiments.get(model.experiment)
   if (experiment === undefined) return note(`logged model ${model.id}: its experiment ${model.experiment} is not at the source`)
   const owner: Owner = { kind: 'model', id: model.id, location: model.location }
-  const files = source.files(owner)
+  const files = await source.files(owner)
   const folder = `${experiment}/models/${model.id}/artifacts`
   const place = `mlflow-artifacts:/${folder}`
   const taken = await db.transaction().execute(async transaction => {

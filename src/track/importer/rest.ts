@@ -188,6 +188,7 @@ function source(server: Server, experiments: z.infer<typeof Experiments>['experi
       order_by: ['attribute.start_time ASC'],
     })
   const metricsOf = new Map<string, string[]>()
+  const closed = new Set<string>()
   return {
     async totalRuns() {
       let total = 0
@@ -263,7 +264,7 @@ function source(server: Server, experiments: z.infer<typeof Experiments>['experi
             yield await withVersions(server, model, filter !== undefined)
           }
     },
-    files: owner => filesOf(server, owner),
+    files: owner => filesOf(server, owner, closed),
     async left() {
       return {}
     },
@@ -344,8 +345,11 @@ async function withVersions(
 
 const proxied = '/api/2.0/mlflow-artifacts/artifacts'
 
-/** Through the server, wherever it keeps them: by their path where it is the store, else by their run or model. */
-async function* filesOf(server: Server, { kind, id, location }: Owner): AsyncGenerator<SourceFile> {
+/**
+ * Through the server, wherever it keeps them: by their path where it is the store, else by their run or model. Null where it does not reach
+ * them either; `closed` remembers those stores, so that it is not asked for every run.
+ */
+async function filesOf(server: Server, { kind, id, location }: Owner, closed: Set<string>): Promise<AsyncIterable<SourceFile> | null> {
   const path = /^mlflow-artifacts:\/(?!\/)/.test(location)
     ? location.slice('mlflow-artifacts:/'.length).replace(/^\/+/, '')
     : location.startsWith(`${server.url}${proxied}/`)
@@ -370,14 +374,24 @@ async function* filesOf(server: Server, { kind, id, location }: Owner): AsyncGen
       : kind === 'run'
         ? `${server.url}/get-artifact?run_id=${id}&path=${encodeURIComponent(file)}`
         : `${server.url}/ajax-api/2.0/mlflow/logged-models/${id}/artifacts/files?artifact_file_path=${encodeURIComponent(file)}`
-  yield* walk('', 0)
+  if (path !== null) return walk('', () => list(''), 0)
+  const store = /^[a-z][a-z0-9+.-]*:\/\/[^/]*/i.exec(location)?.[0] ?? 'a path'
+  if (closed.has(store)) return null
+  try {
+    const first = await list('')
+    return walk('', async () => first, 0)
+  } catch (error) {
+    if (!(error instanceof Failure) || !['import_refused', 'import_unreachable'].includes(error.code)) throw error
+    closed.add(store)
+    return null
+  }
 
-  async function* walk(folder: string, depth: number): AsyncGenerator<SourceFile> {
+  async function* walk(folder: string, listed: () => ReturnType<typeof list>, depth: number): AsyncGenerator<SourceFile> {
     if (depth > 50) throw damaged(`folders of ${kind} ${id} lie in each other without an end`)
-    for (const { path: file, is_dir, file_size } of await list(folder)) {
+    for (const { path: file, is_dir, file_size } of await listed()) {
       if (!file.startsWith(folder === '' ? '' : `${folder}/`) || file === folder)
         throw damaged(`in ${shown(folder)} it lists ${shown(file)}`)
-      if (is_dir) yield* walk(file, depth + 1)
+      if (is_dir) yield* walk(file, () => list(file), depth + 1)
       else
         yield {
           path: file,

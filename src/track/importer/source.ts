@@ -113,7 +113,7 @@ export interface Source {
   models(): AsyncIterable<SourceModel>
   registered(): AsyncIterable<SourceRegistered>
   /** Null where they cannot be reached from here. */
-  files(owner: Owner): AsyncIterable<SourceFile> | null
+  files(owner: Owner): Promise<AsyncIterable<SourceFile> | null>
   /** What is there and has no place here, by its kind: { traces: 12 }. */
   left(): Promise<Record<string, number>>
   close(): void

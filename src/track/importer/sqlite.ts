@@ -165,7 +165,8 @@ function source(db: DatabaseSync, path: string, artifacts: string | null): Sourc
       ))
         yield registered(row)
     },
-    files: owner => localFiles(owner, { location: owner.location, roots: [dirname(path), ...(artifacts ? [artifacts] : [])], artifacts }),
+    files: async owner =>
+      localFiles(owner, { location: owner.location, roots: [dirname(path), ...(artifacts ? [artifacts] : [])], artifacts }),
     async left() {
       const others = columnsOf('experiments').has('workspace')
         ? count(`select count(*) as n from experiments where not (${own('experiments')})`)
