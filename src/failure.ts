@@ -459,7 +459,11 @@ export const failures = {
   ],
   project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
   token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
-  too_many_requests: [429, 'There are more requests than this server takes from one client.', 'Wait {seconds} s; send many points in one request.'],
+  too_many_requests: [
+    429,
+    'There are more requests than this server takes from one client.',
+    'Wait {seconds} s; send many points in one request.',
+  ],
   too_many_attempts: [429, 'Too many wrong tokens came from this address.', 'Wait {seconds} s, and check the token.'],
   scope_too_narrow: [
     403,
@@ -479,7 +483,11 @@ export const failures = {
     'Keep {current}. To insist, say why: plinth models promote NAME@VERSION ALIAS --force --reason "…".',
   ],
   promotion_without_reason: [400, 'A version that is forced needs a reason, which is kept.', 'Add --reason "why this one".'],
-  model_in_use: [409, '{model} is in use: {users}.', 'Move the alias (plinth models promote), take it away (plinth models unalias), or stop what serves it.'],
+  model_in_use: [
+    409,
+    '{model} is in use: {users}.',
+    'Move the alias (plinth models promote), take it away (plinth models unalias), or stop what serves it.',
+  ],
   stage_invalid: [400, 'Invalid Model Version stage: {stage}.', 'There are None, Staging, Production and Archived.'],
   logged_model_not_found: [404, 'There is no logged model {model}.', 'Search logged models of the experiment.'],
   object_name: [400, 'A file cannot be called {name} here.', 'Use names without .., backslashes, control characters and empty parts.'],
@@ -498,7 +506,11 @@ export const failures = {
   ],
   page_invalid: [400, 'This page token does not belong to this search.', 'Start again without a page token.'],
   mlflow_parameter: [400, '{problem}', 'See the API docs for more information about request parameters.'],
-  import_source_not_found: [404, 'There is nothing at {source}.', 'Give the address of an MLflow server, its SQLite file or its folder mlruns.'],
+  import_source_not_found: [
+    404,
+    'There is nothing at {source}.',
+    'Give the address of an MLflow server, its SQLite file or its folder mlruns.',
+  ],
   import_source_unknown: [
     400,
     '{source} is nothing that can be taken over from: {problem}.',
@@ -514,7 +526,11 @@ export const failures = {
     '{host} answered {status} to {path}: {told}',
     'If it asks who you are, set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.',
   ],
-  import_unreachable: [502, '{host} does not answer: {problem}.', 'Start it or check the address; the same command goes on where it stopped.'],
+  import_unreachable: [
+    502,
+    '{host} does not answer: {problem}.',
+    'Start it or check the address; the same command goes on where it stopped.',
+  ],
   import_incomplete: [409, 'Not all of it is here: {missing}.', 'Read the notes above; the same command tries again what is missing.'],
   mlflow_route_not_found: [
     404,
@@ -703,6 +719,19 @@ export class Failure<Code extends FailureCode = FailureCode> extends Error {
   toJSON() {
     return { code: this.code, message: this.message, next: this.next }
   }
+}
+
+const ofTheDisk: ReadonlySet<string> = new Set<FailureCode>([
+  ...(['disk_full', 'read_only', 'not_permitted', 'path_in_the_way', 'storage'] as const),
+  ...(['home_busy', 'home_damaged', 'home_too_new'] as const),
+])
+
+/** As it is told to somebody on another machine: of a path of this one, the last part. */
+export function forOthers(failure: Failure): Failure {
+  const { path } = failure.details
+  if (!ofTheDisk.has(failure.code) || typeof path !== 'string' || !/[/\\]/.test(path)) return failure
+  const details = { ...failure.details, path: path.split(/[/\\]/).at(-1)! }
+  return Failure.received({ code: failure.code, details })
 }
 
 const fill = (text: string, details: FailureDetails) => text.replace(/\{(\w+)\}/g, (whole, key: string) => String(details[key] ?? whole))

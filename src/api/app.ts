@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { Failure } from '../failure.ts'
+import { Failure, forOthers } from '../failure.ts'
 import { sendAnswer } from './answers.ts'
 import { checkOrigin, securityHeaders } from './guards.ts'
 import { checkRight, type Principal } from './principal.ts'
@@ -177,7 +177,7 @@ const firstProblem = (error: z.ZodError): string => {
 
 /** A failure as it is; what Fastify refuses by itself with its status; anything else is ours, and says nothing of the inside. */
 export function asAnswer(error: unknown): { status: number; body: { error: { code: string; message: string; next: string } } } {
-  const failure = error instanceof Failure ? error : translated(error)
+  const failure = forOthers(error instanceof Failure ? error : translated(error))
   return { status: failure.status, body: { error: failure.toJSON() } }
 }
 

@@ -47,7 +47,7 @@ export async function connect(path: string): Promise<Db> {
     database?.close()
     throw sqliteFailure(error, path)
   }
-  return new Kysely<Schema>({ dialect: new Dialect({ database: adapter(database, path) }) })
+  return new Kysely<Schema>({ dialect: new Dialect({ database: adapter(database, path) }, () => database.isTransaction) })
 }
 
 /** Changing the mode does not wait for other processes as statements do: two that open a new home together would fail. */
@@ -109,11 +109,14 @@ function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['dat
  */
 class Dialect extends SqliteDialect {
   readonly #config: SqliteDialectConfig
-  constructor(config: SqliteDialectConfig) {
+  readonly #inTransaction: () => boolean
+  constructor(config: SqliteDialectConfig, inTransaction: () => boolean) {
     super(config)
     this.#config = config
+    this.#inTransaction = inTransaction
   }
   override createDriver() {
+    const inTransaction = this.#inTransaction
     return new (class extends SqliteDriver {
       #connection: DatabaseConnection | null = null
       override async acquireConnection(): Promise<DatabaseConnection> {
@@ -122,6 +125,10 @@ class Dialect extends SqliteDialect {
       }
       override async beginTransaction(connection: DatabaseConnection): Promise<void> {
         await connection.executeQuery(CompiledQuery.raw('begin immediate'))
+      }
+      override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+        // a full disk has ended it already; saying so would hide why
+        if (inTransaction()) await super.rollbackTransaction(connection)
       }
     })(this.#config)
   }

@@ -3,7 +3,7 @@
  * mean is decided in src/track and src/models. Source: MLflow's REST documentation and protocol files, checked with its own client.
  */
 import type { Context, ForeignRequest, ForeignRoute } from '../../api/route.ts'
-import { Failure, type FailureCode } from '../../failure.ts'
+import { Failure, type FailureCode, forOthers } from '../../failure.ts'
 import type { Right } from '../../sdk/contract.ts'
 
 /** Each is served under /api for clients and under /ajax-api for MLflow's own pages. `path`: `/mlflow/runs/get`, with `:name` for segments. */
@@ -291,7 +291,7 @@ const wordOf = ({ code, status }: Failure): string =>
 
 /** A deterministic failure is never a 5xx: clients repeat those for minutes. */
 export function asMlflowError(error: unknown): { status: number; body: { error_code: string; message: string } } {
-  const failure = error instanceof Failure ? error : null
+  const failure = error instanceof Failure ? forOthers(error) : null
   if (failure)
     return { status: failure.status, body: { error_code: wordOf(failure), message: `${failure.message} ${failure.next}`.trim() } }
   const status = (error as { statusCode?: number }).statusCode ?? 500
