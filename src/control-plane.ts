@@ -185,7 +185,7 @@ export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, rightsChanged: (
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
 export const foreignRoutesOf = (
-  { db }: Pick<Home, 'db'>,
+  { db, path: folder }: Pick<Home, 'db' | 'path'>,
   log: RunLog,
   objects: Objects,
   metrics: () => Promise<string> = async () => '',
@@ -224,5 +224,5 @@ export const foreignRoutesOf = (
       return null
     },
   },
-  ...mlflowRoutes({ db, log, objects }),
+  ...mlflowRoutes({ db, log, objects, models: diskObjects(join(folder, 'models')), home: folder }),
 ]

@@ -29,6 +29,16 @@ export interface Deletion {
   users: string[]
 }
 
+export interface Deleting {
+  name: string
+  /** Null: all of them, and the name. */
+  version: number | null
+  preview: boolean
+  /** Whether an alias is in the way, or goes with its version. */
+  aliases?: 'stay' | 'go'
+  deployments(): Promise<readonly Deployed[]>
+}
+
 /**
  * One version, or all of a name and the name itself. Numbers stay spent. A preview deletes nothing and refuses nothing.
  * throws registered_model_not_found, registered_version_not_found, model_in_use
@@ -36,12 +46,7 @@ export interface Deletion {
 export async function deleteVersions(
   home: Pick<Home, 'path' | 'db'>,
   { project, user }: Actor,
-  {
-    name,
-    version,
-    preview,
-    deployments,
-  }: { name: string; version: number | null; preview: boolean; deployments(): Promise<readonly Deployed[]> },
+  { name, version, preview, aliases = 'stay', deployments }: Deleting,
 ): Promise<Deletion> {
   // whoever starts to serve one of them does so before or after, never in between
   const { deletion, files } = await exclusively(home.db, async db => {
@@ -61,7 +66,10 @@ export async function deleteVersions(
       .executeTakeFirst()
     if (rows.length === 0 && version !== null) throw new Failure('registered_version_not_found', { name, version })
     if (rows.length === 0 && !model) throw new Failure('registered_model_not_found', { name })
-    const users = [...(await aliasesOf(db, project, name, version)), ...(project === own ? serving(rows, await deployments()) : [])]
+    const users = [
+      ...(aliases === 'stay' ? await aliasesOf(db, project, name, version) : []),
+      ...(project === own ? serving(rows, await deployments()) : []),
+    ]
     const files = await filesOnlyOf(db, rows)
     const deletion: Deletion = {
       versions: rows.map(({ name, version, bytes, digest }) => ({ name, version, bytes: Number(bytes), digest })),

@@ -302,39 +302,6 @@ export async function changeRegisteredVersion(
   return getRegisteredVersion(db, project, name, version)
 }
 
-/** Its number stays spent, its aliases and tags go. throws registered_version_not_found */
-export async function deleteRegisteredVersion(db: Db, project: string, name: string, version: number): Promise<void> {
-  await db.transaction().execute(async transaction => {
-    await getRegisteredVersion(transaction, project, name, version)
-    const deleted = new Date().toISOString()
-    await transaction
-      .updateTable('model_versions')
-      .set({ deleted })
-      .where('project', '=', project)
-      .where('name', '=', name)
-      .where('version', '=', version)
-      .execute()
-    await forgetVersions(transaction, project, name, [version])
-  })
-}
-
-/** The model with all its versions. throws registered_model_not_found */
-export async function deleteRegisteredModel(db: Db, project: string, name: string): Promise<void> {
-  await db.transaction().execute(async transaction => {
-    await getRegisteredModel(transaction, project, name)
-    const deleted = new Date().toISOString()
-    await transaction
-      .updateTable('model_versions')
-      .set({ deleted })
-      .where('project', '=', project)
-      .where('name', '=', name)
-      .where('deleted', 'is', null)
-      .execute()
-    for (const table of ['registered_models', 'registered_model_tags', 'model_version_tags', 'model_aliases'] as const)
-      await transaction.deleteFrom(table).where('project', '=', project).where('name', '=', name).execute()
-  })
-}
-
 /** What hangs on versions that are gone. */
 export async function forgetVersions(db: Db, project: string, name: string, versions: readonly number[]): Promise<void> {
   for (const table of ['model_version_tags', 'model_aliases'] as const)

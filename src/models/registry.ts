@@ -4,7 +4,7 @@
  */
 import { existsSync, statSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import { type Selectable, sql } from 'kysely'
 import type { Home } from '../db/home.ts'
 import { checkName, parseModelReference } from '../db/names.ts'

@@ -90,7 +90,7 @@ for (const database of databases())
     after(() => api.close())
 
     test('any message to any route is answered or refused', { timeout: 3_600_000 }, async () => {
-      const routes = mlflowRoutes({ db: api.db, log: createRunLog(api.db), objects: api.objects }).filter(
+      const routes = mlflowRoutes({ db: api.db, log: createRunLog(api.db), objects: api.objects, models: api.objects, home: '' }).filter(
         ({ path }) => !path.startsWith('/ajax-api'),
       )
       const words = [

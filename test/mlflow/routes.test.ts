@@ -99,7 +99,7 @@ const expected = [
 const db = await openDatabase(':memory:')
 const api = await mlflowApi(db)
 after(() => api.close())
-const table = mlflowRoutes({ db, log: createRunLog(db), objects: memoryObjects() })
+const table = mlflowRoutes({ db, log: createRunLog(db), objects: memoryObjects(), models: memoryObjects(), home: '' })
 
 test('the table of routes is this list, and a clear no to the rest', () => {
   const named = table.filter(({ path }) => !['/api/2.0/*', '/api/3.0/*', '/ajax-api/*'].includes(path))

@@ -50,9 +50,10 @@ export interface MlflowApi {
 /** Requests go straight into the application; tokens are names of projects. */
 export async function mlflowApi(db: Db, objects: Objects = memoryObjects()): Promise<MlflowApi> {
   const log = createRunLog(db)
+  const home = mkdtempSync(join(tmpdir(), 'mlflow-'))
   const app = createApp({
     routes: [],
-    foreign: mlflowRoutes({ db, log, objects }),
+    foreign: mlflowRoutes({ db, log, objects, models: memoryObjects(), home }),
     loopback: false,
     authenticate: async authorization => {
       const project = /^Bearer (.+)$/.exec(authorization ?? '')?.[1]
@@ -108,6 +109,7 @@ export async function mlflowApi(db: Db, objects: Objects = memoryObjects()): Pro
       await app.close()
       await log.close()
       await db.destroy()
+      rmSync(home, { recursive: true, force: true })
     },
   }
   return api

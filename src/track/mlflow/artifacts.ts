@@ -10,18 +10,23 @@ import type { Objects } from '../../storage/objects.ts'
 import { getLoggedModel } from '../logged-models.ts'
 import { getTrackedRun } from '../tracked-runs.ts'
 import { below, pathIn, root, within, withinOwner } from './artifact-paths.ts'
+import { artefactFiles, type ReadableObjects } from './model-files.ts'
 import { placeOfVersion } from './origins.ts'
 import { runIn } from './runs.ts'
 import { asMlflowError, compact, type Message, mlflowRoute, readQuery, versionIn } from './wire.ts'
 
-export const artifactRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
+/** `models`: where the ONNX files of the registry are, by digest. */
+export const artifactRoutes = (db: Db, objects: Objects, models: Objects): ForeignRoute[] => [
   // ── by path, for clients ──
   ...mlflowRoute('GET', `/${root}/artifacts`, 'viewer', async (message, { project }) => {
-    const path = await within(db, project, (message.text('path') ?? '').replace(/(?<=[^/])\/$/, ''))
-    return compact({ files: await filesIn(objects, path, '') })
+    const path = (message.text('path') ?? '').replace(/(?<=[^/])\/$/, '')
+    const artefact = await artefactFiles(db, project, path, models)
+    return compact({ files: await filesIn(artefact ?? objects, artefact ? path : await within(db, project, path), '') })
   }),
   ...raw('GET', `/${root}/artifacts/*`, 'none', async (request, { project }) => {
-    await send(objects, await within(db, project, pathIn(request)), request)
+    const path = pathIn(request)
+    const artefact = await artefactFiles(db, project, path, models)
+    await send(artefact ?? objects, artefact ? path : await within(db, project, path), request)
     return null
   }),
   ...raw('PUT', `/${root}/artifacts/*`, 'stream', async (request, { project }) => {
@@ -76,7 +81,8 @@ export const artifactRoutes = (db: Db, objects: Objects): ForeignRoute[] => [
   }),
   download('/model-versions/get-artifact', objects, async (message, project) => {
     const version = await getRegisteredVersion(db, project, message.required('name'), versionIn(message))
-    return below(await placeOfVersion(db, project, version), message.required('path'))
+    const path = below(await placeOfVersion(db, project, version), message.required('path'))
+    return { path, objects: await artefactFiles(db, project, path, models) }
   }),
 ]
 
@@ -86,18 +92,24 @@ function raw(method: ForeignRoute['method'], path: string, body: ForeignRoute['b
 }
 
 /** What links in MLflow's pages lead to. */
-function download(path: string, objects: Objects, fileOf: (message: Message, project: string) => Promise<string>): ForeignRoute {
+function download(
+  path: string,
+  objects: Objects,
+  fileOf: (message: Message, project: string) => Promise<string | { path: string; objects: ReadableObjects | null }>,
+): ForeignRoute {
   return {
     ...{ method: 'GET', path, right: 'viewer', body: 'none', failed: asMlflowError },
     answer: async (request, { project }) => {
-      await send(objects, await fileOf(readQuery(request), project), request)
+      const found = await fileOf(readQuery(request), project)
+      if (typeof found === 'string') await send(objects, found, request)
+      else await send(found.objects ?? objects, found.path, request)
       return null
     },
   }
 }
 
 /** Names under `shown`; a path that is a file lists itself, as clients expect. */
-async function filesIn(objects: Objects, folder: string, shown: string) {
+async function filesIn(objects: ReadableObjects, folder: string, shown: string) {
   const file = await objects.head(folder)
   if (file) return [{ path: shown === '' ? posix.basename(folder) : shown, is_dir: false, file_size: file.bytes }]
   const listed = await objects.list(folder)
@@ -109,7 +121,7 @@ async function filesIn(objects: Objects, folder: string, shown: string) {
 }
 
 /** Always as a download that no page can run: nothing that somebody uploaded is ever shown in our own origin. */
-async function send(objects: Objects, name: string, { raw, response }: ForeignRequest): Promise<void> {
+async function send(objects: ReadableObjects, name: string, { raw, response }: ForeignRequest): Promise<void> {
   const object = await objects.head(name)
   if (!object) throw new Failure('artifact_not_found', { path: name })
   const range = rangeIn(raw.headers, object.bytes)

@@ -7,6 +7,7 @@ import { getRegisteredVersion, type RegisteredVersion, versionByAlias } from '..
 import { getLoggedModel, setLoggedModelTags } from '../logged-models.ts'
 import { getTrackedRun } from '../tracked-runs.ts'
 import { placeOf, safe, within } from './artifact-paths.ts'
+import { placeOfArtefact } from './model-files.ts'
 import { type Message, wrongParameter } from './wire.ts'
 
 interface Origin {
@@ -85,8 +86,7 @@ export async function placeOfVersion(db: Db, project: string, version: Registere
     if (at.loggedModel) return (await getLoggedModel(db, project, at.loggedModel)).location
     const [, name, number] = /^models:\/([^/]+)\/(\d{1,9})$/.exec(at.source) ?? []
     if (!name) {
-      if (at.source !== '') return at.source
-      throw wrongParameter(`Version ${version.version} of ${version.name} is an ONNX file of Plinth: plinth models export writes it.`)
+      return at.kind === 'artefact' ? placeOfArtefact(at) : at.source
     }
     at = await getRegisteredVersion(db, project, name, Number(number))
   }

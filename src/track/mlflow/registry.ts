@@ -2,14 +2,13 @@
 import type { ForeignRoute } from '../../api/route.ts'
 import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
+import { deleteVersions } from '../../models/deletion.ts'
+import { moveToStage, promote, takeAlias } from '../../models/promote.ts'
 import {
   changeRegisteredVersion,
   createRegisteredModel,
   createRegisteredVersion,
-  deleteAlias,
-  deleteRegisteredModel,
   deleteRegisteredModelTag,
-  deleteRegisteredVersion,
   deleteVersionTag,
   describeRegisteredModel,
   getRegisteredModel,
@@ -20,19 +19,23 @@ import {
   registeredModels,
   registeredVersions,
   renameRegisteredModel,
-  type Stage,
-  setAlias,
   setRegisteredModelTag,
   setVersionTag,
   stageNamed,
   versionByAlias,
 } from '../../models/registered.ts'
+import { runningDeployments } from '../deployments.ts'
 import { searchRegisteredModels, searchVersions } from '../search/registry.ts'
 import { registryTagIn, tagsIn } from './limits.ts'
+import { placeOfArtefact } from './model-files.ts'
 import { isPrompt, noteVersion, originIn, placeOfVersion } from './origins.ts'
 import { compact, limitIn, type Message, mlflowRoute, pairs, versionIn } from './wire.ts'
 
-export const registryRoutes = (db: Db): ForeignRoute[] => {
+/** `home`: its folder. */
+export const registryRoutes = (db: Db, home: string): ForeignRoute[] => {
+  // aliases of what is deleted vanish there; what is being served stays
+  const remove = (actor: { project: string; user: string }, name: string, version: number | null) =>
+    deleteVersions({ path: home, db }, actor, { name, version, preview: false, aliases: 'go', deployments: () => runningDeployments(home) })
   const whole = async (project: string, model: RegisteredModel) => asMlflowModel(model, await latestVersions(db, project, model.name))
   return [
     // ── models ──
@@ -64,8 +67,8 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
         await describeRegisteredModel(db, project, message.required('name'), message.text('description') ?? ''),
       ),
     })),
-    ...mlflowRoute('DELETE', '/mlflow/registered-models/delete', 'editor', async (message, { project }) => {
-      await deleteRegisteredModel(db, project, message.required('name'))
+    ...mlflowRoute('DELETE', '/mlflow/registered-models/delete', 'editor', async (message, { project, principal: { user } }) => {
+      await remove({ project, user }, message.required('name'), null)
       return {}
     }),
     ...(['GET', 'POST'] as const).flatMap(method =>
@@ -88,12 +91,13 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
       return {}
     }),
     // ── aliases ──
-    ...mlflowRoute('POST', '/mlflow/registered-models/alias', 'editor', async (message, { project }) => {
-      await setAlias(db, project, message.required('name'), message.required('alias'), versionIn(message))
+    ...mlflowRoute('POST', '/mlflow/registered-models/alias', 'editor', async (message, { project, principal: { user } }) => {
+      const [name, alias, version] = [message.required('name'), message.required('alias'), versionIn(message)]
+      await promote(db, { project, user }, { name, version, alias, reason: null })
       return {}
     }),
-    ...mlflowRoute('DELETE', '/mlflow/registered-models/alias', 'editor', async (message, { project }) => {
-      await deleteAlias(db, project, message.required('name'), message.required('alias'))
+    ...mlflowRoute('DELETE', '/mlflow/registered-models/alias', 'editor', async (message, { project, principal: { user } }) => {
+      await takeAlias(db, { project, user }, { name: message.required('name'), alias: message.required('alias'), reason: null })
       return {}
     }),
     ...mlflowRoute('GET', '/mlflow/registered-models/alias', 'viewer', async (message, { project }) => ({
@@ -123,21 +127,19 @@ export const registryRoutes = (db: Db): ForeignRoute[] => {
         model_version: asMlflowVersion(await changeRegisteredVersion(db, project, message.required('name'), versionIn(message), change)),
       }
     }),
-    ...mlflowRoute('POST', '/mlflow/model-versions/transition-stage', 'editor', async (message, { project }) => {
+    ...mlflowRoute('POST', '/mlflow/model-versions/transition-stage', 'editor', async (message, { project, principal: { user } }) => {
       const [name, version, stage] = [message.required('name'), versionIn(message), stageNamed(message.required('stage'))]
-      if (message.boolean('archive_existing_versions')) {
-        if (stage !== 'Staging' && stage !== 'Production')
-          throw new Failure('mlflow_parameter', {
-            problem: `Existing versions can only be archived when a version goes to Staging or Production, not ${stage}.`,
-          })
-        await getRegisteredVersion(db, project, name, version)
-        for (const other of await versionsIn(db, project, name, stage))
-          if (other !== version) await changeRegisteredVersion(db, project, name, other, { stage: 'Archived' })
+      const archive = message.boolean('archive_existing_versions') ?? false
+      if (archive && stage !== 'Staging' && stage !== 'Production')
+        throw new Failure('mlflow_parameter', {
+          problem: `Existing versions can only be archived when a version goes to Staging or Production, not ${stage}.`,
+        })
+      return {
+        model_version: asMlflowVersion(await moveToStage(db, { project, user }, { name, version, stage, archive, reason: null })),
       }
-      return { model_version: asMlflowVersion(await changeRegisteredVersion(db, project, name, version, { stage })) }
     }),
-    ...mlflowRoute('DELETE', '/mlflow/model-versions/delete', 'editor', async (message, { project }) => {
-      await deleteRegisteredVersion(db, project, message.required('name'), versionIn(message))
+    ...mlflowRoute('DELETE', '/mlflow/model-versions/delete', 'editor', async (message, { project, principal: { user } }) => {
+      await remove({ project, user }, message.required('name'), versionIn(message))
       return {}
     }),
     ...mlflowRoute('GET', '/mlflow/model-versions/get-download-uri', 'viewer', async (message, { project }) => {
@@ -168,18 +170,6 @@ const searchIn = (message: Message, limits: { usual: number; most: number }) => 
   after: message.text('page_token') || undefined,
 })
 
-async function versionsIn(db: Db, project: string, name: string, stage: Stage): Promise<number[]> {
-  const rows = await db
-    .selectFrom('model_versions')
-    .select('version')
-    .where('project', '=', project)
-    .where('name', '=', name)
-    .where('stage', '=', stage)
-    .where('deleted', 'is', null)
-    .execute()
-  return rows.map(({ version }) => version)
-}
-
 // ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const asMlflowModel = ({ name, description, created, updated, tags, aliases }: RegisteredModel, latest: readonly RegisteredVersion[]) =>
@@ -202,7 +192,7 @@ const asMlflowVersion = (version: RegisteredVersion) =>
     user_id: version.user,
     current_stage: version.stage,
     description: version.description,
-    source: version.source,
+    source: version.kind === 'artefact' ? placeOfArtefact(version) : version.source,
     run_id: version.run,
     status: 'READY',
     tags: pairs(version.tags),

@@ -13,7 +13,8 @@ import { registryRoutes } from './registry.ts'
 import { runRoutes } from './runs.ts'
 import { asMlflowError, mlflowRoute } from './wire.ts'
 
-export const mlflowRoutes = ({ db, log, objects }: { db: Db; log: RunLog; objects: Objects }): ForeignRoute[] => [
+/** `home`: its folder, where model files are and who serves them is written; `models`: those files, by their digest. */
+export const mlflowRoutes = ({ db, log, objects, models, home }: MlflowParts): ForeignRoute[] => [
   // clients ask for it before they log traces: 3.4 and newer would have to take them
   { method: 'GET', path: '/version', right: 'public', body: 'none', answer: () => '3.3.0', failed: asMlflowError },
   ...mlflowRoute('GET', '/mlflow/server-info', 'viewer', () => serverInfo, '3.0'),
@@ -21,12 +22,20 @@ export const mlflowRoutes = ({ db, log, objects }: { db: Db; log: RunLog; object
   ...runRoutes(db, log),
   ...historyRoutes(db),
   ...datasetRoutes(db),
-  ...artifactRoutes(db, objects),
+  ...artifactRoutes(db, objects, models),
   ...loggedModelRoutes(db),
-  ...registryRoutes(db),
+  ...registryRoutes(db, home),
   ...traceRoutes,
   ...otherwise,
 ]
+
+interface MlflowParts {
+  db: Db
+  log: RunLog
+  objects: Objects
+  models: Objects
+  home: string
+}
 
 const serverInfo = {
   store_type: 'SqlStore',
