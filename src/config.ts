@@ -9,6 +9,16 @@ export const home = (): string => resolve(process.env['PLINTH_HOME'] || join(hom
 /** What can be had again: downloaded weights, Python environments. */
 export const cache = (): string => resolve(process.env['PLINTH_CACHE'] || join(homedir(), '.cache', 'plinth'))
 
+/** postgres://…, with its password; without it the home says where its database is. */
+export const database = (): string | undefined => process.env['PLINTH_DATABASE'] || undefined
+
+/** Who asks an MLflow server that is taken over from, as its own clients say it; null where nothing is set. */
+export function mlflowAuthorization(): string | null {
+  const { MLFLOW_TRACKING_TOKEN: token, MLFLOW_TRACKING_USERNAME: user = '', MLFLOW_TRACKING_PASSWORD: password = '' } = process.env
+  if (token) return `Bearer ${token}`
+  return user || password ? `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` : null
+}
+
 // one level up from src/ in the repository and from the compiled tree in the package
 const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 export const version: string = manifest.version

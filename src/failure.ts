@@ -424,6 +424,7 @@ export const failures = {
   run_ambiguous: [400, '{count} runs begin with {run}.', 'Give more letters of the id; plinth runs list shows them.'],
   run_busy: [409, 'Run {run} is at work in process {pid}.', 'Wait for it, or stop it with Ctrl-C in its terminal.'],
   model_not_found: [404, 'There is no model {model}.', 'List models with plinth models list.'],
+  model_alias_not_found: [404, 'The model {name} has no alias {alias}.', 'See plinth models show {name}; plinth models promote sets one.'],
   model_name_spent: [
     409,
     'The name {name} belonged to a model that was deleted, and its version numbers are not given twice.',
@@ -448,6 +449,222 @@ export const failures = {
     "Rename the folders to the model's labels, or leave those classes out.",
   ],
   predictions_foreign: [409, '{path} exists and is not a predictions file of ours.', 'Choose another file for --out.'],
+
+  // ── control plane ──
+  user_not_found: [404, 'There is no user {user} here.', 'List users with plinth users list.'],
+  owner_untouchable: [
+    403,
+    '{user} owns this installation.',
+    'Only the owner makes tokens for the owner; roles and closing an account are for everybody else.',
+  ],
+  project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
+  token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
+  too_many_requests: [
+    429,
+    'There are more requests than this server takes from one client.',
+    'Wait {seconds} s; send many points in one request.',
+  ],
+  too_many_attempts: [429, 'Too many wrong tokens came from this address.', 'Wait {seconds} s, and check the token.'],
+  scope_too_narrow: [
+    403,
+    'This token has the scope {scope}, which does not reach so far.',
+    'Use a token of the scope all: plinth tokens create NAME makes one.',
+  ],
+  scope_too_wide: [403, 'A token that may only {scope} cannot make one that may do more.', 'Use a token with the scope all.'],
+  registered_model_exists: [400, 'Registered Model (name={name}) already exists.', 'Use it, or choose another name.'],
+  registered_model_not_found: [404, 'Registered Model with name={name} not found.', 'List models with plinth models list.'],
+  registered_version_not_found: [404, 'Model Version (name={name}, version={version}) not found.', 'List models with plinth models list.'],
+  registered_alias_not_found: [400, 'Registered model alias {alias} not found.', 'Set it with plinth models promote NAME@VERSION ALIAS.'],
+  registered_name_invalid: [400, 'A registered model cannot be called {name}.', 'Use 1 to 250 characters without / and :.'],
+  alias_invalid: [400, 'An alias cannot be called {alias}.', 'Use letters, digits, - and _; not latest, and nothing like v3.'],
+  promotion_refused: [
+    400,
+    '{model} does not get {place}: it is worse than {current}, which has it now, beyond the interval: {scores}.',
+    'Keep {current}. To insist, say why: plinth models promote NAME@VERSION ALIAS --force --reason "…".',
+  ],
+  promotion_without_reason: [400, 'A version that is forced needs a reason, which is kept.', 'Add --reason "why this one".'],
+  model_in_use: [
+    409,
+    '{model} is in use: {users}.',
+    'Move the alias (plinth models promote), take it away (plinth models unalias), or stop what serves it.',
+  ],
+  stage_invalid: [400, 'Invalid Model Version stage: {stage}.', 'There are None, Staging, Production and Archived.'],
+  logged_model_not_found: [404, 'There is no logged model {model}.', 'Search logged models of the experiment.'],
+  object_name: [400, 'A file cannot be called {name} here.', 'Use names without .., backslashes, control characters and empty parts.'],
+  object_in_the_way: [
+    409,
+    'There is a file where {name} needs a folder, or the other way round.',
+    'Choose another name, or delete what is there first.',
+  ],
+  artifact_path: [400, 'Invalid path {path}.', 'Use a relative path with forward slashes, without .. and #.'],
+  artifact_not_found: [404, 'There is no artifact {path}.', 'List what is there first.'],
+  experiment_name_unknown: [404, 'There is no experiment called {name}.', 'List experiments with GET /api/experiments.'],
+  search_invalid: [
+    400,
+    'The search cannot be understood: {problem}.',
+    "Write conditions like metrics.loss < 0.5 and params.net = 'lite', joined by AND.",
+  ],
+  page_invalid: [400, 'This page token does not belong to this search.', 'Start again without a page token.'],
+  mlflow_parameter: [400, '{problem}', 'See the API docs for more information about request parameters.'],
+  import_source_not_found: [
+    404,
+    'There is nothing at {source}.',
+    'Give the address of an MLflow server, its SQLite file or its folder mlruns.',
+  ],
+  import_source_unknown: [
+    400,
+    '{source} is nothing that can be taken over from: {problem}.',
+    'Give the address of an MLflow server (2.0 or newer), its SQLite file or its folder mlruns. A server with another database is asked by its address.',
+  ],
+  import_source_damaged: [
+    400,
+    'What the source holds cannot be believed: {problem}.',
+    'Check it with its own MLflow (mlflow db upgrade), or ask the running server by its address. What was taken over until here stays.',
+  ],
+  import_refused: [
+    502,
+    '{host} answered {status} to {path}: {told}',
+    'If it asks who you are, set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.',
+  ],
+  import_unreachable: [
+    502,
+    '{host} does not answer: {problem}.',
+    'Start it or check the address; the same command goes on where it stopped.',
+  ],
+  import_incomplete: [409, 'Not all of it is here: {missing}.', 'Read the notes above; the same command tries again what is missing.'],
+  mlflow_route_not_found: [
+    404,
+    'Of the API of MLflow, {method} {path} is not answered here.',
+    'Look at docs/mlflow.md for what is answered and what is not.',
+  ],
+  mlflow_not_kept: [501, '{problem}', 'Look at docs/mlflow.md for what is answered and what is not.'],
+  experiment_deleted: [
+    400,
+    'The experiment {experiment} must be in the active state, but it is deleted.',
+    'Restore it first, or use another one.',
+  ],
+  run_name_ambiguous: [400, 'The run is called {name} and, by its tag mlflow.runName, {tag}.', 'Give it one name.'],
+  tag_not_found: [404, 'There is no tag {key} on {of}.', 'Look at the tags that are there.'],
+  tracked_run_not_found: [404, 'There is no run {run}.', 'List runs with plinth runs list, or look into another project.'],
+  tracked_run_deleted: [400, 'The run {run} must be in the active state, but it is deleted.', 'Restore it first.'],
+  param_changed: [
+    400,
+    'Changing param values is not allowed. The param {key} of run {run} is {old} and cannot become {value}.',
+    'Log it under another name, or start another run.',
+  ],
+  host_not_safe: [
+    400,
+    'On {host} everybody in the network could read what is sent.',
+    'Put a proxy with TLS in front and say --behind-proxy, or give --tls-certificate and --tls-key.',
+  ],
+  experiment_exists: [
+    400,
+    'Experiment(name={name}) already exists.',
+    'Use it, or choose another name; a deleted experiment keeps its name until it is restored.',
+  ],
+  experiment_not_found: [404, 'There is no experiment {experiment}.', 'List experiments with GET /api/experiments.'],
+  api_route_not_found: [404, 'There is nothing at {path}.', 'The calls are listed at /api/openapi.json.'],
+  api_request_invalid: [400, 'The request does not fit: {problem}.', 'The calls and their fields are listed at /api/openapi.json.'],
+  api_body_too_large: [
+    413,
+    'The request is larger than {limit}.',
+    'Send it in parts; files go to the artifact routes, which take any size.',
+  ],
+  api_content_type: [
+    415,
+    'The body of the request is not of a kind that is taken here.',
+    'Send JSON with the header Content-Type: application/json.',
+  ],
+  token_wrong: [
+    401,
+    'This token is not known here, or has expired or been revoked.',
+    'Make one with plinth tokens create, or read the owner’s from the file token in Plinth’s home.',
+  ],
+  forbidden: [
+    403,
+    '{user} has no right to do this; it needs the role {right}.',
+    'Ask an admin of the project: plinth users list shows who that is.',
+  ],
+  // ── operating ──
+  database_unreachable: [
+    503,
+    'The database {database} does not answer: {problem}.',
+    'See that PostgreSQL runs there and lets this user in (psql with the same address says more), then try again.',
+  ],
+  database_busy: [503, 'The database {database} is busy with others.', 'Try again.'],
+  database_slow: [400, 'The database gave this up after {seconds} s.', 'Ask for less at a time, or with a narrower filter.'],
+  database_address: [
+    400,
+    'This cannot be the address of a database: {problem}.',
+    'Write postgres://user@host/database, with the password in the file that --database-file names, or all of it in PLINTH_DATABASE.',
+  ],
+  database_other: [
+    409,
+    'This home keeps its records in plinth.db already; {database} would hide them.',
+    'Set PLINTH_HOME to a new folder, or take the records along: plinth backup, then plinth restore --database-file into a new home.',
+  ],
+  dump_damaged: [400, 'The copy of the database cannot be read: {problem}.', 'Restore another backup.'],
+  database_not_empty: [409, '{database} holds something already.', 'Restore into a new database.'],
+  backup_place: [
+    409,
+    'A backup cannot be put at {path}: {problem}.',
+    'Name a folder that is new, empty or holds backups, or a new file that ends in .tar.',
+  ],
+  backup_missing: [404, 'There is no backup at {path}.', 'Name the folder or the .tar that plinth backup wrote.'],
+  backup_damaged: [
+    400,
+    'This backup cannot be used: {problem}.',
+    'Take another one. Nothing was restored; plinth restore --verify says which ones are sound.',
+  ],
+  restore_place: [409, 'There is something in {path} already.', 'Set PLINTH_HOME to a new folder, or move that one away first.'],
+  tls_unusable: [
+    400,
+    'The certificate {certificate} and the key {key} cannot be used: {problem}.',
+    'Give both as PEM files that belong together; the certificate first, then those between it and the root.',
+  ],
+  secret_open: [403, 'Others on this machine can read {path}, which holds a password.', 'Close it to them: chmod 600 {path}'],
+  service_in_the_way: [409, 'There is another unit at {path}.', 'Look at it; plinth up --install-service --force replaces it.'],
+  log_file: [
+    400,
+    'The log cannot be written to {path} ({problem}).',
+    'Choose another file with --log-file, or leave it out: then it goes to stderr.',
+  ],
+  service_words: [400, '{word} cannot stand in a systemd unit.', 'Use paths and addresses without line breaks and control characters.'],
+  home_held: [
+    409,
+    'Process {pid} runs plinth up on this home already{where}.',
+    'Use that one, or stop it first (Ctrl-C in its terminal, or kill {pid}).',
+  ],
+  server_unreachable: [503, 'No Plinth server answers at {url}.', 'Start it with plinth up, or check the address with plinth login URL.'],
+  server_answer: [
+    502,
+    'What answers at {url} is not a Plinth server as this version knows it: {problem}.',
+    'Check the address, and that both sides have the same version of Plinth.',
+  ],
+
+  // ── spool ──
+  spool_line: [400, 'A line of the log cannot be read; it is put aside.', 'Look into the file .refused beside the log.'],
+  spool_no_server: [
+    503,
+    'No server keeps this home, so there is nobody to send it to.',
+    'Start plinth up, which takes it up by itself, or name a server with --url.',
+  ],
+  spool_other_token: [
+    403,
+    'This was logged with another token, whose public id is {token}, and would land in another project.',
+    'Set PLINTH_TOKEN to that token; plinth up on the home of that token takes it up without.',
+  ],
+  spool_not_found: [404, 'Nothing is waiting to be sent for a run {run}.', 'List what is waiting with plinth spool list.'],
+  spool_part_missing: [
+    404,
+    'The content of the file {path} is not beside the log any more.',
+    'Log the file again, from where it was made.',
+  ],
+  spool_files_elsewhere: [
+    400,
+    'The file {path} belongs to a run whose files are not kept by this server.',
+    'Copy it from the folder .files beside the log to where the experiment keeps its files.',
+  ],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 
 export type FailureCode = keyof typeof failures
@@ -488,6 +705,12 @@ export class Failure<Code extends FailureCode = FailureCode> extends Error {
     this.details = details
   }
 
+  /** The failure that a server told, in its own words: it may know codes that this version does not. */
+  static told({ code, message, next }: { code: string; message: string; next: string }, status: number): Failure {
+    const failure = Object.assign(Object.create(Failure.prototype) as Failure, new Failure('internal', { problem: message }))
+    return Object.assign(failure, { code: code as FailureCode, message, next, status, details: {} })
+  }
+
   /** The failure that another process had: its details were complete when it was made there. */
   static received({ code, details }: SentFailure): Failure {
     return new Failure(code, details as FailureDetails & Record<Details<FailureCode>, string | number>)
@@ -496,6 +719,19 @@ export class Failure<Code extends FailureCode = FailureCode> extends Error {
   toJSON() {
     return { code: this.code, message: this.message, next: this.next }
   }
+}
+
+const ofTheDisk: ReadonlySet<string> = new Set<FailureCode>([
+  ...(['disk_full', 'read_only', 'not_permitted', 'path_in_the_way', 'storage'] as const),
+  ...(['home_busy', 'home_damaged', 'home_too_new'] as const),
+])
+
+/** As it is told to somebody on another machine: of a path of this one, the last part. */
+export function forOthers(failure: Failure): Failure {
+  const { path } = failure.details
+  if (!ofTheDisk.has(failure.code) || typeof path !== 'string' || !/[/\\]/.test(path)) return failure
+  const details = { ...failure.details, path: path.split(/[/\\]/).at(-1)! }
+  return Failure.received({ code: failure.code, details })
 }
 
 const fill = (text: string, details: FailureDetails) => text.replace(/\{(\w+)\}/g, (whole, key: string) => String(details[key] ?? whole))

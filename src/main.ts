@@ -9,6 +9,11 @@ if (Number(process.versions.node.split('.')[0]) < needed) {
   process.exit(1)
 }
 
+// what was read and compiled once need not be again: a third of the time of a start
+const { enableCompileCache } = await import('node:module')
+const { cache } = await import('./config.ts')
+enableCompileCache(`${cache()}/compiled`)
+
 // node:sqlite announces itself as experimental on every start; that is our choice to have made, not the user's to read
 if (process.env['PLINTH_DEBUG'] !== '1') {
   process.removeAllListeners('warning')

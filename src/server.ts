@@ -502,7 +502,6 @@ export { writeComparisonReport, writeEvaluationReport } from './evaluate/pages.t
 export { seenSentence, wear } from './evaluate/test-sets.ts'
 export { backbones } from './models/catalogue.ts'
 export { deleteModel, exportModel, listModels, renameModel, resolveModel } from './models/registry.ts'
-export { collectGarbage, findGarbage } from './track/gc.ts'
 export { deleteRun, getRun, listRuns } from './track/runs.ts'
 
 /** Fetches the published weights of a backbone into the cache; answers how many tensors. */

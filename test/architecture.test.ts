@@ -11,19 +11,22 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const map: Record<string, readonly string[]> = {
   sdk: [],
   api: ['sdk'],
+  accounts: ['api', 'db', 'sdk', 'storage'],
   storage: [],
   images: [],
   hardware: [],
   engine: ['storage'],
   db: ['storage'],
-  track: ['db', 'sdk', 'storage'],
+  track: ['api', 'db', 'models', 'sdk', 'storage'],
   models: ['db', 'engine', 'sdk', 'storage'],
   data: ['api', 'db', 'engine', 'images', 'models', 'sdk', 'storage'],
   evaluate: ['data', 'engine', 'images', 'models', 'sdk', 'storage'],
+  monitoring: ['api', 'db'],
   train: ['data', 'engine', 'evaluate', 'images', 'models', 'sdk', 'storage'],
   serve: ['api', 'db', 'engine', 'images', 'models', 'sdk', 'storage', 'track'],
-  cli: ['sdk', 'server.ts', 'train'],
+  cli: ['control-plane.ts', 'sdk', 'server.ts', 'train'],
   'server.ts': ['api', 'data', 'db', 'engine', 'evaluate', 'hardware', 'images', 'models', 'sdk', 'serve', 'storage', 'track', 'train'],
+  'control-plane.ts': ['accounts', 'api', 'data', 'db', 'models', 'monitoring', 'sdk', 'storage', 'track'],
   'main.ts': ['cli'],
   'config.ts': [],
   'failure.ts': [],
@@ -32,12 +35,14 @@ const map: Record<string, readonly string[]> = {
 /** Where each package may be used: what lies behind one folder can be replaced there. zod may be used wherever bytes come in. */
 const packages: Record<string, readonly string[]> = {
   zod: Object.keys(map),
-  kysely: ['db', 'data', 'models', 'track'],
+  kysely: ['accounts', 'db', 'data', 'models', 'track'],
   sharp: ['images'],
   yauzl: ['data'],
   'csv-parse': ['data'],
   'onnxruntime-node': ['engine', 'models'],
   '@fastify/busboy': ['serve'],
+  fastify: ['api'],
+  pg: ['db'],
 }
 
 /** A file over 600 lines has a reason here, or gets cut where it will grow. */

@@ -8,8 +8,12 @@ export interface Page {
 }
 
 /** `permissions`: what of the browser the page may use, as Permissions-Policy has it. */
-export async function loadPage(file: URL, { permissions = 'camera=(), microphone=()' } = {}): Promise<Page> {
-  const html = await readFile(file, 'utf8')
+export const loadPage = async (file: URL, { permissions = noPermissions } = {}): Promise<Page> =>
+  pageOf(await readFile(file, 'utf8'), { permissions })
+
+const noPermissions = 'camera=(), microphone=()'
+
+export function pageOf(html: string, { permissions = noPermissions } = {}): Page {
   const digests = (tag: string) =>
     [...html.matchAll(new RegExp(`<${tag}>(.*?)</${tag}>`, 'gs'))]
       .map(([, text]) => `'sha256-${createHash('sha256').update(text!).digest('base64')}'`)

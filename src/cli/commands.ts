@@ -11,6 +11,7 @@ const models = (verb: 'list' | 'show' | 'rename' | 'remove' | 'exportFile' | 'pu
   default: (await import('./models.ts'))[verb],
 })
 const testset = (verb: 'add' | 'list' | 'show' | 'score' | 'remove') => async () => ({ default: (await import('./testset.ts'))[verb] })
+const spool = (verb: 'list' | 'send') => async () => ({ default: (await import('./spool.ts'))[verb] })
 const runs = (verb: 'list' | 'show' | 'remove') => async () => ({ default: (await import('./runs.ts'))[verb] })
 
 export const groups: readonly Group[] = [
@@ -24,6 +25,7 @@ export const groups: readonly Group[] = [
       predict: () => import('./predict.ts'),
       serve: () => import('./serve.ts'),
       sample: () => import('./sample.ts'),
+      up: () => import('./up.ts'),
       doctor: () => import('./doctor.ts'),
     },
   },
@@ -50,7 +52,12 @@ export const groups: readonly Group[] = [
       'runs list': runs('list'),
       'runs show': runs('show'),
       'runs delete': runs('remove'),
+      'spool list': spool('list'),
+      'spool send': spool('send'),
       gc: () => import('./gc.ts'),
+      'import mlflow': () => import('./import-mlflow.ts'),
+      backup: () => import('./backup.ts'),
+      restore: () => import('./restore.ts'),
     },
   },
   {

@@ -11,6 +11,14 @@ export function checkName(kind: 'dataset' | 'model', name: string): string {
   return name
 }
 
+/** `birds`, `birds@2`, `birds@champion`: one of version and alias, or neither. throws name_invalid, version_invalid */
+export function parseModelReference(reference: string): { name: string; version: number | null; alias: string | null } {
+  const at = reference.lastIndexOf('@')
+  const behind = at < 0 ? '' : reference.slice(at + 1)
+  if (at < 0 || !/^[A-Za-z_][\w-]{0,254}$/.test(behind)) return { ...parseReference('model', reference), alias: null }
+  return { name: checkName('model', reference.slice(0, at)), version: null, alias: behind }
+}
+
 /** `birds`, `birds@2` → name and version (null = the newest). throws name_invalid, version_invalid */
 export function parseReference(kind: 'dataset' | 'model', reference: string): { name: string; version: number | null } {
   const at = reference.lastIndexOf('@')

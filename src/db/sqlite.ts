@@ -2,7 +2,15 @@
 import { closeSync, openSync, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
-import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, type SqliteDialectConfig, SqliteDriver } from 'kysely'
+import {
+  CompiledQuery,
+  type DatabaseConnection,
+  Kysely,
+  SqliteDialect,
+  type SqliteDialectConfig,
+  SqliteDriver,
+  type SqliteStatement,
+} from 'kysely'
 import { Failure } from '../failure.ts'
 import { storageFailure } from '../storage/disk.ts'
 import type { Schema } from './schema.ts'
@@ -11,6 +19,14 @@ export type Db = Kysely<Schema>
 
 /** How long a statement waits for another process's transaction, in milliseconds. Transactions here take a few. */
 const patience = 10_000
+/** Of that, how long at a time without letting anything else in this process happen. */
+const standstill = 10
+
+/** Begins a statement whose rows come as lists of their values: for ten thousand rows half of what objects cost. */
+export const asLists = '/* as lists */ '
+
+/** Compiled statements that are kept: compiling costs more than a small statement does. */
+const mostStatements = 500
 
 /** `path`: a file, made on first use, or `:memory:`. The database as it is, whatever its schema; `openDatabase` is what to call. */
 export async function connect(path: string): Promise<Db> {
@@ -19,7 +35,7 @@ export async function connect(path: string): Promise<Db> {
   try {
     if (path !== ':memory:') closeSync(openSync(path, 'a', 0o600)) // SQLite would make it readable for everybody
     database = new DatabaseSync(path, {
-      timeout: patience,
+      timeout: standstill,
       enableForeignKeyConstraints: true,
       enableDoubleQuotedStringLiterals: false,
       allowExtension: false,
@@ -31,7 +47,7 @@ export async function connect(path: string): Promise<Db> {
     database?.close()
     throw sqliteFailure(error, path)
   }
-  return new Kysely<Schema>({ dialect: new Dialect({ database: adapter(database, path) }) })
+  return new Kysely<Schema>({ dialect: new Dialect({ database: adapter(database, path) }, () => database.isTransaction) })
 }
 
 /** Changing the mode does not wait for other processes as statements do: two that open a new home together would fail. */
@@ -57,38 +73,82 @@ function adapter(database: DatabaseSync, path: string): SqliteDialectConfig['dat
       throw sqliteFailure(error, path)
     }
   }
+  const prepare = (text: string) => coded(() => database.prepare(text.replace(/\$(\d+)/g, '?$1'))) // PostgreSQL's form is taken too
+  const compiled = (text: string): SqliteStatement => {
+    const statement = prepare(text)
+    if (text.startsWith(asLists)) statement.setReturnArrays(true)
+    return {
+      reader: statement.columns().length > 0,
+      all: parameters => coded(() => statement.all(...(parameters as never[]))),
+      run: parameters => coded(() => statement.run(...(parameters as never[]))),
+      *iterate(parameters) {
+        const rows = coded(() => prepare(text).iterate(...(parameters as never[]))) // one of its own: others may ask the same meanwhile
+        for (let row = coded(() => rows.next()); !row.done; row = coded(() => rows.next())) yield row.value
+      },
+    }
+  }
+  const kept = new Map<string, SqliteStatement>()
   return {
     prepare(text) {
-      const statement = coded(() => database.prepare(text))
-      return {
-        reader: statement.columns().length > 0,
-        all: parameters => coded(() => statement.all(...(parameters as never[]))),
-        run: parameters => coded(() => statement.run(...(parameters as never[]))),
-        *iterate(parameters) {
-          const rows = coded(() => statement.iterate(...(parameters as never[])))
-          for (let row = coded(() => rows.next()); !row.done; row = coded(() => rows.next())) yield row.value
-        },
-      }
+      const found = kept.get(text)
+      if (found) return found
+      if (kept.size >= mostStatements) kept.delete(kept.keys().next().value!)
+      const statement = compiled(text)
+      if (/^\s*(create|alter|drop)\b/i.test(text))
+        kept.clear() // a compiled `select *` would go on with the columns of before
+      else kept.set(text, statement)
+      return statement
     },
     close: () => database.close(),
   }
 }
 
-/** A transaction that reads first and writes later would fail, without waiting, when another process wrote in between. */
+/**
+ * A transaction that reads first and writes later would fail, without waiting, when another process wrote in between: it begins by
+ * writing. And whoever waits for another process waits aside, so that a server goes on answering.
+ */
 class Dialect extends SqliteDialect {
   readonly #config: SqliteDialectConfig
-  constructor(config: SqliteDialectConfig) {
+  readonly #inTransaction: () => boolean
+  constructor(config: SqliteDialectConfig, inTransaction: () => boolean) {
     super(config)
     this.#config = config
+    this.#inTransaction = inTransaction
   }
   override createDriver() {
+    const inTransaction = this.#inTransaction
     return new (class extends SqliteDriver {
+      #connection: DatabaseConnection | null = null
+      override async acquireConnection(): Promise<DatabaseConnection> {
+        this.#connection ??= patient(await super.acquireConnection())
+        return this.#connection
+      }
       override async beginTransaction(connection: DatabaseConnection): Promise<void> {
         await connection.executeQuery(CompiledQuery.raw('begin immediate'))
+      }
+      override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+        // a full disk has ended it already; saying so would hide why
+        if (inTransaction()) await super.rollbackTransaction(connection)
       }
     })(this.#config)
   }
 }
+
+/** What another process kept from happening changed nothing, and can be tried again. */
+const patient = (connection: DatabaseConnection): DatabaseConnection => ({
+  async executeQuery<R>(query: CompiledQuery) {
+    const until = Date.now() + patience
+    for (;;) {
+      try {
+        return await connection.executeQuery<R>(query)
+      } catch (error) {
+        if (!(error instanceof Failure) || error.code !== 'home_busy' || Date.now() > until) throw error
+        await new Promise(resolve => setTimeout(resolve, standstill * Math.random()))
+      }
+    }
+  },
+  streamQuery: (query, size) => connection.streamQuery(query, size),
+})
 
 /** node:sqlite announces itself as experimental on every start; users can do nothing with that line. */
 async function importQuietly() {

@@ -3,18 +3,21 @@
  * can be listed is whole, a name can change without touching a file, and a file without a row is a leftover that `gc` removes.
  */
 import { existsSync, statSync } from 'node:fs'
-import { readFile, rm, stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { readFile, stat } from 'node:fs/promises'
+import { basename, resolve } from 'node:path'
 import { type Selectable, sql } from 'kysely'
 import type { Home } from '../db/home.ts'
-import { checkName, parseReference } from '../db/names.ts'
+import { checkName, parseModelReference } from '../db/names.ts'
+import type { Db } from '../db/open.ts'
 import type { Schema } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import { type DatasetReference, ModelVersion } from '../sdk/index.ts'
 import { sha256, sha256OfFile } from '../storage/blobs.ts'
-import { copyFileAtomic, storageFailure } from '../storage/disk.ts'
+import { copyFileAtomic } from '../storage/disk.ts'
 import { readArtefact } from './artefact.ts'
 import { MAX_BYTES } from './artefact-format.ts'
+import { type Deletion, type Deployed, deleteVersions, fileOf, own } from './deletion.ts'
+import { ensureRegistered, renameRegistered, versionByAlias } from './registered.ts'
 
 export interface NewModel {
   name: string
@@ -34,13 +37,17 @@ export async function registerModel(home: Home, { name, file, labels, run, datas
   const stored = fileOf(home, digest)
   await copyFileAtomic(file, stored)
   const { size } = await stat(stored)
+  const now = Date.now()
   const json = (value: object | null) => value && JSON.stringify(value)
   return await home.db.transaction().execute(async transaction => {
     if (!existsSync(stored)) await copyFileAtomic(file, stored) // another process deleted the last version with this content just now
+    await ensureRegistered(transaction, own, name, now) // its row is locked from here: two that count get numbers of their own
     const { rows } = await sql<Row>`
-      insert into model_versions (name, version, labels, run, dataset, created, bytes, digest, accuracy)
-      select ${name}, coalesce(max(version), 0) + 1, ${json(labels)}, ${run}, ${json(dataset)}, ${new Date().toISOString()}, ${size}, ${digest}, ${json(accuracy)}
-      from model_versions where name = ${name}
+      insert into model_versions
+        (project, name, version, kind, labels, run, dataset, created, bytes, digest, accuracy, stage, source, "user", updated)
+      select ${own}, ${name}, coalesce(max(version), 0) + 1, 'artefact', ${json(labels)}, ${run}, ${json(dataset)},
+        ${new Date(now).toISOString()}, ${size}, ${digest}, ${json(accuracy)}, 'None', '', 'owner', ${now}
+      from model_versions where project = ${own} and name = ${name}
       returning *`.execute(transaction)
     return asVersion(home, rows[0]!)
   })
@@ -51,6 +58,8 @@ export async function listModels(home: Home): Promise<ModelVersion[]> {
   const rows = await home.db
     .selectFrom('model_versions')
     .selectAll()
+    .where('project', '=', own)
+    .where('kind', '=', 'artefact')
     .where('deleted', 'is', null)
     .orderBy('name')
     .orderBy('version', 'desc')
@@ -59,17 +68,35 @@ export async function listModels(home: Home): Promise<ModelVersion[]> {
 }
 
 /**
- * `clothes` (the newest), `clothes@3`, or the path of a file. A folder that happens to have the model's name is not in the way.
- * throws model_not_found, name_invalid, version_invalid, artefact_…
+ * `clothes` (the newest), `clothes@3`, `clothes@champion`, or the path of a file. A folder that happens to have the model's name is not in the way.
+ * throws model_not_found, model_alias_not_found, name_invalid, version_invalid, artefact_…
  */
 export async function resolveModel(home: Home, reference: string): Promise<ModelVersion> {
   if (/[/\\]/.test(reference) || statSync(reference, { throwIfNoEntry: false })?.isFile()) return fromFile(home, resolve(reference))
-  const { name, version } = parseReference('model', reference)
-  let query = home.db.selectFrom('model_versions').selectAll().where('name', '=', name).where('deleted', 'is', null)
+  const { name, version } = await followed(home.db, reference)
+  let query = home.db
+    .selectFrom('model_versions')
+    .selectAll()
+    .where('project', '=', own)
+    .where('kind', '=', 'artefact')
+    .where('name', '=', name)
+    .where('deleted', 'is', null)
   if (version !== null) query = query.where('version', '=', version)
   const row = await query.orderBy('version', 'desc').executeTakeFirst()
   if (!row) throw new Failure('model_not_found', { model: reference })
   return asVersion(home, row)
+}
+
+/** An alias is followed to the number it leads to now. */
+async function followed(db: Db, reference: string): Promise<{ name: string; version: number | null }> {
+  const { name, version, alias } = parseModelReference(reference)
+  if (alias === null || alias === 'latest') return { name, version }
+  const found = await versionByAlias(db, own, name, alias).catch(error => {
+    if (error instanceof Failure && error.code === 'registered_model_not_found') throw new Failure('model_not_found', { model: reference })
+    if (error instanceof Failure && error.code === 'registered_alias_not_found') throw new Failure('model_alias_not_found', { name, alias })
+    throw error
+  })
+  return { name, version: found.version }
 }
 
 /** Gives all versions of a model another name; its numbers stay. throws model_not_found, model_exists, model_name_spent */
@@ -77,61 +104,32 @@ export async function renameModel(home: Home, from: string, to: string): Promise
   checkName('model', from)
   checkName('model', to)
   await home.db.transaction().execute(async transaction => {
-    const versions = await transaction.selectFrom('model_versions').select(['name', 'deleted']).where('name', 'in', [from, to]).execute()
+    const versions = await transaction
+      .selectFrom('model_versions')
+      .select(['name', 'deleted'])
+      .where('project', '=', own)
+      .where('name', 'in', [from, to])
+      .execute()
     const [mine, theirs] = [versions.filter(row => row.name === from), versions.filter(row => row.name === to)]
     if (mine.every(row => row.deleted !== null)) throw new Failure('model_not_found', { model: from })
     if (theirs.some(row => row.deleted === null)) throw new Failure('model_exists', { name: to })
     if (theirs.length > 0) throw new Failure('model_name_spent', { name: to })
-    await transaction.updateTable('model_versions').set({ name: to }).where('name', '=', from).execute()
+    await renameRegistered(transaction, own, from, to)
   })
 }
 
-/** One version (`clothes@2`), or all of a name. Answers what goes and how many bytes that frees; a preview deletes nothing. throws model_not_found */
+/** One version (`clothes@2`), or all of a name. Answers what goes and how many bytes that frees; a preview deletes nothing. throws model_not_found, model_in_use */
 export async function deleteModel(
   home: Home,
   reference: string,
-  { preview = false } = {},
-): Promise<{ versions: ModelVersion[]; bytes: number }> {
-  const { name, version } = parseReference('model', reference)
-  const versions = await home.db.transaction().execute(async transaction => {
-    let those = transaction.selectFrom('model_versions').selectAll().where('name', '=', name).where('deleted', 'is', null)
-    if (version !== null) those = those.where('version', '=', version)
-    const rows = await those.orderBy('version', 'desc').execute()
-    if (rows.length === 0) throw new Failure('model_not_found', { model: reference })
-    if (!preview) {
-      const numbers = rows.map(row => row.version)
-      const deleted = new Date().toISOString()
-      await transaction.updateTable('model_versions').set({ deleted }).where('name', '=', name).where('version', 'in', numbers).execute()
-    }
-    return rows.map(row => asVersion(home, row))
-  })
-  let bytes = 0
-  for (const digest of new Set(versions.map(version => version.digest))) {
-    const leaving = versions.filter(version => version.digest === digest)
-    if (await freeFile(home, digest, preview ? leaving.length : 0)) bytes += leaving[0]!.bytes
-  }
-  return { versions, bytes }
-}
-
-/**
- * Deletes the file if no version names it, or, with `leaving` versions about to go, says whether it would. Nobody can register a
- * version with this content meanwhile. A kill before it leaves a file that no version names, which `gc` finds.
- */
-async function freeFile(home: Home, digest: string, leaving: number): Promise<boolean> {
-  return await home.db.transaction().execute(async transaction => {
-    const users = await transaction
-      .selectFrom('model_versions')
-      .select('name')
-      .where('digest', '=', digest)
-      .where('deleted', 'is', null)
-      .execute()
-    if (users.length > leaving) return false
-    const path = fileOf(home, digest)
-    if (leaving === 0)
-      await rm(path, { force: true }).catch(error => {
-        throw storageFailure(error, path)
-      })
-    return true
+  { preview = false, deployments = async () => [] }: { preview?: boolean; deployments?(): Promise<readonly Deployed[]> } = {},
+): Promise<Deletion> {
+  const { name, version } = await followed(home.db, reference)
+  const actor = { project: own, user: 'owner' }
+  return await deleteVersions(home, actor, { name, version, preview, deployments }).catch(error => {
+    const missing =
+      error instanceof Failure && (error.code === 'registered_model_not_found' || error.code === 'registered_version_not_found')
+    throw missing ? new Failure('model_not_found', { model: reference }, { cause: error }) : error
   })
 }
 
@@ -143,8 +141,6 @@ export async function exportModel(home: Home, reference: string, to: string): Pr
   await copyFileAtomic(model.path, path, 'stream')
   return model
 }
-
-const fileOf = (home: Home, digest: string) => join(home.path, 'models', `${digest}.onnx`)
 
 function asVersion(home: Home, row: Row): ModelVersion {
   const { name, version, run, created, bytes, digest } = row

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import type { Home } from '../db/home.ts'
 import { Manifest, type Run } from '../sdk/index.ts'
 import { isTemporary, removeFolder, storageFailure, temporaryPath } from '../storage/disk.ts'
+import { type DeletedThings, deletedThings } from './gc-tracked.ts'
 import { isOpen, listRuns } from './runs.ts'
 
 export interface Garbage {
@@ -20,7 +21,19 @@ export interface Garbage {
 /** A file younger than this may be of a writer that is at work, in milliseconds. */
 const young = 60 * 60 * 1000
 
-export async function findGarbage(home: Home): Promise<Garbage[]> {
+/** How long what was deleted can be restored, and copies of before an upgrade are kept, in days. */
+export const usualDays = 30
+
+export const findGarbage = async (home: Home): Promise<Garbage[]> => (await lookForGarbage(home)).garbage
+
+/** `held`: what was deleted and stays, because a version of a model came from it. */
+export async function lookForGarbage(home: Home, { days = usualDays }: { days?: number } = {}): Promise<DeletedThings> {
+  const before = Date.now() - days * 24 * 60 * 60 * 1000
+  const deleted = await deletedThings(home, before)
+  return { garbage: [...(await filesToSpare(home, before)), ...deleted.garbage], held: deleted.held }
+}
+
+async function filesToSpare(home: Home, before: number): Promise<Garbage[]> {
   const runs = await listRuns(home)
   return [
     ...(await featureCaches(home, runs)),
@@ -29,6 +42,8 @@ export async function findGarbage(home: Home): Promise<Garbage[]> {
     ...(await unnamedModels(home)),
     ...(await halfRuns(home)),
     ...(await leftovers(home)),
+    ...(await copiesOfBefore(home, before)),
+    ...(await oldFindings(home)),
   ]
 }
 
@@ -131,6 +146,34 @@ async function leftovers(home: Home): Promise<Garbage[]> {
     ...item,
     reason: 'half a file of a writer that was killed',
     remove: () => removeFile(item.path, item.bytes),
+  }))
+}
+
+/** What an upgrade left, the way back. */
+async function copiesOfBefore(home: Home, before: number): Promise<Garbage[]> {
+  const files = (await inside(home.path)).filter(path => /[/\\](plinth\.db|database)\.before-[\w-]+(\.jsonl\.gz)?$/.test(path))
+  return (await sized(files))
+    .filter(({ modified }) => modified < before)
+    .map(item => ({
+      ...item,
+      reason: 'copy of the database from before an upgrade',
+      remove: () => removeFile(item.path, item.bytes),
+    }))
+}
+
+/** What reviews found out about dataset versions that are gone. */
+async function oldFindings(home: Home): Promise<Garbage[]> {
+  const isNamed = async (path: string) => {
+    const digest = /([\w-]+)\.json$/.exec(path)?.[1] ?? ''
+    return (await home.db.selectFrom('dataset_versions').select('name').where('digest', '=', digest).executeTakeFirst()) !== undefined
+  }
+  const files = (await inside(join(home.path, 'reviews', 'found'))).filter(path => path.endsWith('.json'))
+  const named = await Promise.all(files.map(isNamed))
+  const found = await sized(files.filter((_, i) => !named[i]))
+  return found.filter(isOld).map(item => ({
+    ...item,
+    reason: 'what a review found in a dataset version that is gone',
+    remove: async () => ((await isNamed(item.path)) ? 0 : removeFile(item.path, item.bytes)),
   }))
 }
 

@@ -16,6 +16,7 @@ import { Failure } from '../failure.ts'
 import { Run, type RunReporter } from '../sdk/index.ts'
 import { makeFolder, removeFolder, storageFailure, writeFileAtomic } from '../storage/disk.ts'
 import { type MetricLog, type MetricPoint, newestOf, openMetricLog, readMetricLog, seriesOf } from './metrics.ts'
+import { forgetRun, mirrorRun } from './mirror.ts'
 import { withReserve } from './reserve.ts'
 import { heartbeat, isAlive, isHere, thisProcess, Worker } from './worker.ts'
 
@@ -73,6 +74,7 @@ function writer(home: Home, directory: string, initial: Stored): RunWriter {
   let log: MetricLog | null = null
   let pulse: NodeJS.Timeout | undefined
   let newest: Run['metrics'] = {}
+  let pumped = 0
   let last: Promise<void> = Promise.resolve()
 
   /** One after the other, in the order of the calls. */
@@ -86,6 +88,12 @@ function writer(home: Home, directory: string, initial: Stored): RunWriter {
         await store(directory, stored)
       })
     return last
+  }
+  /** Brings what was logged to where runs are searched; what was brought is not read again. */
+  const pump = async () => {
+    const to = log?.bytes ?? 0
+    await mirrorRun(home.db, stored.run, await readMetricLog(join(directory, 'metrics.jsonl'), pumped))
+    pumped = Math.max(pumped, to)
   }
   const end = () => {
     clearInterval(pulse)
@@ -119,7 +127,10 @@ function writer(home: Home, directory: string, initial: Stored): RunWriter {
         throw error
       })
       started = true
-      pulse = setInterval(() => signOfLife(directory), heartbeat).unref()
+      pulse = setInterval(() => {
+        signOfLife(directory)
+        void pump().catch(() => {}) // busy or full: the next beat, or the end, catches up
+      }, heartbeat).unref()
     },
     logMetrics(step, values) {
       log ??= openMetricLog(join(directory, 'metrics.jsonl'))
@@ -135,6 +146,7 @@ function writer(home: Home, directory: string, initial: Stored): RunWriter {
       await withReserve(home.path, () => save({ status, reason, ended }))
       end()
       await withReserve(home.path, () => index(home.db, stored.run))
+      await withReserve(home.path, pump)
     },
   }
 }
@@ -217,6 +229,7 @@ async function writeLost(home: Home, directory: string, id: string): Promise<voi
     const run: Run = { ...(await withNewest(directory, stored)), status: 'failed', reason: 'lost', ended: new Date(lastSign).toISOString() }
     await store(directory, { ...stored, run, worker: null })
     await index(db, run)
+    await mirrorRun(db, run, await readMetricLog(join(directory, 'metrics.jsonl')))
   })
 }
 
@@ -245,6 +258,7 @@ export async function deleteRun(home: Home, id: string): Promise<void> {
     const worker = found && isOpen(found.stored.run) && found.stored.worker
     if (worker && isAlive(worker, found.lastSign)) throw new Failure('run_busy', { run: whole, pid: worker.pid })
     await db.deleteFrom('runs').where('id', '=', whole).execute()
+    await forgetRun(db, whole)
   })
   await removeFolder(directory)
 }
@@ -285,6 +299,7 @@ async function index(db: Db, run: Run): Promise<void> {
     .values(row)
     .onConflict(conflict => conflict.column('id').doUpdateSet(row))
     .execute()
+  await mirrorRun(db, run)
 }
 
 /** No other process writes to the database, or is inside `locked`, until it is done. */

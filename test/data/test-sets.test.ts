@@ -143,7 +143,7 @@ test('a home from before test sets gets them, its datasets stay datasets, and it
   const path = join(temporaryFolder(t), 'plinth.db')
   const db = await connect(path)
   t.after(() => db.destroy())
-  await migrate(db, path, migrations.slice(0, 1))
+  await migrate(db, path, { known: migrations.slice(0, 1) })
   const birds = { name: 'birds', version: 1, digest: 'd', images: 3, classes: 1, created: '' }
   await db.insertInto('dataset_versions').values(birds).execute()
   await migrate(db, path)
@@ -151,6 +151,6 @@ test('a home from before test sets gets them, its datasets stay datasets, and it
   const versions = async () => (await db.selectFrom('dataset_versions').selectAll().execute()).map(row => ({ ...row }))
   assert.deepEqual(await versions(), [{ ...birds, kind: 'dataset' }])
   await db.insertInto('test_set_looks').values({ digest: 'd', model: 'm', at: '' }).execute()
-  await goBackBefore(db, '002-test-sets')
+  await goBackBefore(db, path, '002-test-sets')
   assert.deepEqual(await versions(), [birds])
 })

@@ -85,6 +85,7 @@ test('a file that several versions share goes with the last of them', async t =>
   assert.ok(existsSync(first.path))
   assert.equal((await deleteModel(home, 'ants@1')).bytes, 6)
   assert.equal(existsSync(first.path), false)
+  assert.deepEqual((await deleteModel(home, 'ants')).versions, [], 'the name itself')
   await assert.rejects(deleteModel(home, 'ants'), { code: 'model_not_found' })
 })
 
@@ -146,7 +147,7 @@ test('names that are paths, options or nothing are refused, and no file is made'
   for (const name of ['..', 'a b', '', '-x'])
     for (const action of [resolveModel, deleteModel])
       await assert.rejects(action(home, name), { code: 'name_invalid' }, JSON.stringify(name))
-  for (const reference of ['birds@', 'birds@0', 'birds@-1', 'birds@1.5', 'birds@x', 'birds@01', 'birds@9999999999'])
+  for (const reference of ['birds@', 'birds@0', 'birds@-1', 'birds@1.5', 'birds@1x', 'birds@01', 'birds@9999999999'])
     await assert.rejects(resolveModel(home, reference), { code: 'version_invalid' }, reference)
   assert.deepEqual(await listModels(home), [])
   assert.deepEqual(readdirSync(join(home.path, 'models')), [])

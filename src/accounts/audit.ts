@@ -1,0 +1,20 @@
+/** The log of deeds, as it is read; db/audit.ts writes it. */
+import type { Db } from '../db/open.ts'
+import type { AuditEntry } from '../sdk/calls/accounts.ts'
+
+/** Newest first. */
+export async function listAudit(
+  db: Db,
+  project: string,
+  { limit, after, action }: { limit: number; after?: string | undefined; action?: string | undefined },
+) {
+  let query = db.selectFrom('audit').selectAll().where('project', '=', project)
+  if (after !== undefined) query = query.where('id', '<', Number(after) || 0)
+  if (action !== undefined) query = query.where('action', '=', action)
+  const rows = await query
+    .orderBy('id', 'desc')
+    .limit(limit + 1)
+    .execute()
+  const items = rows.slice(0, limit).map(row => ({ ...row, details: JSON.parse(row.details) as AuditEntry['details'] }))
+  return { items, next: rows.length > limit ? String(items.at(-1)!.id) : null }
+}

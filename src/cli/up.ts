@@ -1,0 +1,103 @@
+import { resolve } from 'node:path'
+import { home as homePath } from '../config.ts'
+import { openHome, serverLog, startControlPlane } from '../control-plane.ts'
+import { Failure } from '../failure.ts'
+import { common, defineCommand } from './command.ts'
+import { databaseOf, databaseOptions } from './database.ts'
+import { installService } from './service.ts'
+
+export default defineCommand({
+  name: 'up',
+  summary: 'start the server that tracks runs and keeps models for a team',
+  details: `One process on one port: the API of Plinth and the REST API of MLflow over this home. It always wants a token; the owner's is in
+the file token in the home. Ctrl-C stops it; nothing that was answered is lost.
+
+Only this machine can reach it. For others, give it a certificate, or put a proxy that speaks TLS in front and say --behind-proxy.
+
+Its records are in the home, or in PostgreSQL (--database), which the home remembers. The password belongs in a file (--database-file) or
+in PLINTH_DATABASE, never in the command line, which every user of a machine can read.`,
+  options: {
+    port: { ...common.port, default: 6420 },
+    host: { type: 'string', default: '127.0.0.1', summary: 'the address to listen on' },
+    'behind-proxy': { type: 'boolean', summary: 'a proxy that speaks TLS stands in front' },
+    proxy: {
+      type: 'string',
+      value: 'ADDRESSES',
+      summary: 'proxies whose X-Forwarded headers are believed: addresses or networks, by commas',
+    },
+    'tls-certificate': { type: 'string', value: 'FILE', summary: 'speak HTTPS with this certificate (PEM)' },
+    'tls-key': { type: 'string', value: 'FILE', summary: 'and this key' },
+    ...databaseOptions,
+    'rate-limit': {
+      type: 'integer',
+      minimum: 1,
+      maximum: 1_000_000,
+      default: 10_000,
+      summary: 'requests a second that one token may make',
+    },
+    'wrong-tokens': {
+      type: 'integer',
+      minimum: 1,
+      maximum: 100_000,
+      default: 30,
+      summary: 'wrong tokens a minute that are taken from one address',
+    },
+    'log-file': { type: 'string', value: 'FILE', summary: 'write the log there instead of stderr; it is turned over every 16 MB' },
+    'install-service': { type: 'boolean', summary: 'write a systemd unit that runs it with these options, and say how to start it' },
+    force: { type: 'boolean', summary: 'with --install-service: replace a unit that is another one' },
+  },
+  examples: [
+    'plinth up',
+    'plinth up --port 5000 --json',
+    'plinth up --host 0.0.0.0 --tls-certificate plinth.crt --tls-key plinth.key',
+    'plinth up --database-file ~/.plinth-database --install-service',
+  ],
+  async run({ installService: install, force, ...options }, { out, say, result, signal, json, quiet }) {
+    const { port, host, behindProxy } = options
+    const database = databaseOf('up', options)
+    const proxies = options.proxy?.split(',').map(each => each.trim())
+    const tls = tlsOf(options)
+    if (install) {
+      // the home remembers the database, so that the unit holds no password
+      if (database !== undefined) await (await openHome({ database })).close()
+      const words = [
+        ...['--port', String(port), '--host', host],
+        ...(behindProxy ? ['--behind-proxy'] : []),
+        ...(options.proxy ? ['--proxy', options.proxy] : []),
+        ...['--rate-limit', String(options.rateLimit), '--wrong-tokens', String(options.wrongTokens)],
+        ...(tls ? ['--tls-certificate', tls.certificate, '--tls-key', tls.key] : []),
+        ...(options.logFile ? ['--log-file', resolve(options.logFile)] : []),
+      ]
+      const installed = installService({ words, home: homePath(), force, writable: options.logFile ? [resolve(options.logFile)] : [] })
+      out(`${installed.changed ? 'Wrote' : 'Unchanged:'} ${installed.path}`)
+      out('Start it, now and whenever the machine starts, with:')
+      for (const command of installed.next) out(`  ${command}`)
+      return result(installed)
+    }
+    const log = await serverLog({ file: options.logFile, quiet })
+    const home = await openHome({ database })
+    try {
+      const server = await startControlPlane(home, {
+        ...{ host, port, behindProxy, log, limits: { requests: options.rateLimit, failures: options.wrongTokens } },
+        ...(proxies && { proxies }),
+        ...(tls && { tls }),
+      })
+      result({ url: server.url, token: server.token })
+      if (!json) {
+        out(`Plinth answers at ${server.url}`)
+        say(`The owner's token is in ${resolve(home.path, 'token')}. Ctrl-C stops it.`)
+      }
+      if (!signal.aborted) await new Promise<void>(done => signal.addEventListener('abort', () => done(), { once: true }))
+      await server.close()
+    } finally {
+      await home.close()
+      await log.close()
+    }
+  },
+})
+
+function tlsOf({ tlsCertificate, tlsKey }: { tlsCertificate: string | undefined; tlsKey: string | undefined }) {
+  if (tlsCertificate !== undefined && tlsKey !== undefined) return { certificate: resolve(tlsCertificate), key: resolve(tlsKey) }
+  if (tlsCertificate === undefined && tlsKey === undefined) return undefined
+  throw new Failure('usage', { problem: '--tls-certificate and --tls-key belong together.', command: 'up' })
+}

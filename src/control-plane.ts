@@ -1,0 +1,228 @@
+/** The composition root of `plinth up`: one process that tracks runs and keeps models, behind one HTTP application. */
+import { join } from 'node:path'
+import type { Server as TlsServer } from 'node:tls'
+import { ownerToken } from './accounts/owner.ts'
+import { rememberPrincipals } from './accounts/remember.ts'
+import { accountRoutes } from './accounts/routes.ts'
+import { createSpoolAccess } from './accounts/spool-access.ts'
+import { authenticate } from './accounts/tokens.ts'
+import { asAnswer, createApp } from './api/app.ts'
+import { isLoopback } from './api/guards.ts'
+import { listen, send, urlHost } from './api/http.ts'
+import { injectedFetch } from './api/inject.ts'
+import { openApi, openApiPage } from './api/openapi.ts'
+import { pageOf } from './api/page.ts'
+import { type RateLimits, usualLimits } from './api/rate-limit.ts'
+import { type ForeignRoute, type Route, route } from './api/route.ts'
+import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
+import { home as homePath, mlflowAuthorization, version } from './config.ts'
+import { showTarget } from './db/dialect.ts'
+import type { Home } from './db/home.ts'
+import { shrinkDatabase } from './db/size.ts'
+import { Failure } from './failure.ts'
+import { type Log, silentLog } from './monitoring/log.ts'
+import { createServerMetrics } from './monitoring/metrics.ts'
+import { gaugesOf, logRequest } from './monitoring/server.ts'
+import { calls } from './sdk/calls/index.ts'
+import { diskObjects } from './storage/disk-objects.ts'
+import type { Objects } from './storage/objects.ts'
+import type { BackupOptions } from './track/backup.ts'
+import type { Garbage } from './track/gc.ts'
+import { openHome as openHomeAt } from './track/home.ts'
+import type { ImportOptions } from './track/importer/import.ts'
+import { keeperOf } from './track/keeper.ts'
+import { keepHome } from './track/lock.ts'
+import { createRunLog, type RunLog } from './track/log.ts'
+import { mlflowRoutes } from './track/mlflow/routes.ts'
+import { startReaper } from './track/reaper.ts'
+import type { RestoreOptions } from './track/restore.ts'
+import { trackingRoutes } from './track/routes.ts'
+import { mayBelongHere, startSpoolReplay } from './track/spool-replay.ts'
+import { connectSpool } from './track/spool-send.ts'
+
+export const openHome = (options?: { database?: string | undefined }): Promise<Home> => openHomeAt(homePath(), options)
+
+export { openLog as serverLog } from './monitoring/log.ts'
+export { listSpools, sendSpools } from './track/spool-replay.ts'
+
+// read when they are called: the server starts without them
+export const backUp = async (home: Home, to: string, options: BackupOptions) =>
+  (await import('./track/backup.ts')).backUp(home, to, options)
+export const restore = async (from: string, to: string, options: RestoreOptions) =>
+  (await import('./track/restore.ts')).restore(from, to, options)
+export const lookForGarbage = async (home: Home, options: { days: number }) => (await import('./track/gc.ts')).lookForGarbage(home, options)
+/** Deletes it; the database's file shrinks only where no server needs it meanwhile. Answers the bytes freed. */
+export const collectGarbage = async (home: Home, garbage: readonly Garbage[]): Promise<number> => {
+  const freed = await (await import('./track/gc.ts')).collectGarbage(garbage)
+  return (await keeperOf(home.path)) ? freed : freed + (await shrinkDatabase(home))
+}
+export const restoreRecords = async (copy: string, database: string) => (await import('./track/restore.ts')).restoreRecords(copy, database)
+export const verifyBackup = async (from: string, options: RestoreOptions) => (await import('./track/restore.ts')).verify(from, options)
+
+/** `from`: an MLflow, as in `openSource`. Over the home itself, with or without a server on it. */
+export const importFromMlflow = async (
+  home: Home,
+  from: string,
+  { artifacts, project, ...options }: Pick<ImportOptions, 'project' | 'signal' | 'onProgress'> & { artifacts: string | null },
+) => {
+  const { openSource } = await import('./track/importer/open.ts')
+  const { importMlflow } = await import('./track/importer/import.ts')
+  const source = await openSource(from, { artifacts, authorization: mlflowAuthorization(), signal: options.signal })
+  try {
+    return await importMlflow(source, { db: home.db, objects: diskObjects(join(home.path, 'artifacts')), project, ...options })
+  } finally {
+    source.close()
+  }
+}
+
+export interface ControlPlaneOptions {
+  host: string
+  port: number
+  /** A proxy that speaks TLS stands in front; then any name is answered. */
+  behindProxy?: boolean
+  /** Addresses and networks of proxies whose X-Forwarded headers are believed. */
+  proxies?: readonly string[]
+  tls?: TlsFiles
+  log?: Log
+  limits?: RateLimits
+}
+export interface ControlPlane {
+  url: string
+  /** The owner's, for this machine. */
+  token: string
+  /** Requests under way are answered first, for as long as `grace`; what runs logged is in the database before it resolves. */
+  close(): Promise<void>
+}
+
+/** Milliseconds that requests under way have to end when the server is stopped. */
+const grace = 20_000
+
+/** throws host_not_safe, home_held, port_taken, port_refused, host_unknown, tls_unusable */
+export async function startControlPlane(home: Home, options: ControlPlaneOptions): Promise<ControlPlane> {
+  const { host, port, behindProxy = false, proxies = [], tls, log = silentLog, limits = usualLimits } = options
+  if (!isLoopback(host) && !behindProxy && !tls) throw new Failure('host_not_safe', { host })
+  const pair = tls && readTls(tls)
+  const keeping = await keepHome(home)
+  const metrics = createServerMetrics()
+  const written = createRunLog(home.db)
+  let points = 0
+  const runLog: RunLog = {
+    log: async batch => {
+      await written.log(batch)
+      points += batch.metrics.length
+    },
+    close: written.close,
+  }
+  const onError = (error: unknown) => log.error('loop', { error })
+  const token = await ownerToken(home)
+  const spoolAccess = createSpoolAccess(home.db)
+  const principals = rememberPrincipals(authorization => authenticate(home.db, authorization))
+  const app = createApp({
+    routes: routesOf(home, runLog, principals.forget),
+    foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), async () =>
+      metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
+    ),
+    authenticate: async authorization => spoolAccess.principal(authorization) ?? (await principals.authenticate(authorization)),
+    limits,
+    loopback: isLoopback(host) && !behindProxy,
+    ...(proxies.length > 0 && { trustProxy: proxies }),
+    ...(pair && { tls: pair }),
+    onAnswered: request => {
+      metrics.answered(request)
+      logRequest(log, request)
+    },
+  })
+  const stops: (() => Promise<void> | void)[] = []
+  const close = async () => {
+    // a connection that has had its answer would be kept for the next request
+    const idle = setInterval(() => app.server.closeIdleConnections(), 50)
+    const late = setTimeout(() => app.server.closeAllConnections(), grace)
+    await app.close()
+    clearInterval(idle)
+    clearTimeout(late)
+    for (const stop of stops) await stop()
+    await runLog.close()
+    metrics.close()
+    await keeping.release()
+  }
+  try {
+    await app.ready()
+    const { port: bound } = await listen(app.server, port, host)
+    const url = `${pair ? 'https' : 'http'}://${urlHost(host)}:${bound}`
+    await keeping.announce(url)
+    if (tls && pair) stops.push(renewTls(app.server as unknown as TlsServer, tls, onError))
+    const replay = startSpoolReplay(
+      home.path,
+      async by => {
+        const authorization = mayBelongHere(by) ? await spoolAccess.authorize(by.token) : null
+        return authorization === null ? null : connectSpool({ url, fetch: injectedFetch(app, authorization) })
+      },
+      onError,
+    )
+    stops.push(startReaper(home, onError, { except: replay.judges }), replay.stop)
+    log.info('started', { version, url, pid: process.pid, home: home.path, database: showTarget(home.target) })
+    return {
+      url,
+      token,
+      close: async () => {
+        log.info('stopping')
+        await close()
+        log.info('stopped')
+      },
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** Every call of the contract and who answers it. */
+export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, rightsChanged: () => void = () => {}): Route[] => [
+  route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
+  ...accountRoutes(db, rightsChanged),
+  ...trackingRoutes(db, log),
+]
+
+/** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
+export const foreignRoutesOf = (
+  { db, path: folder }: Pick<Home, 'db' | 'path'>,
+  log: RunLog,
+  objects: Objects,
+  metrics: () => Promise<string> = async () => '',
+): ForeignRoute[] => [
+  ...['/healthz', '/health'].map(
+    (path): ForeignRoute => ({
+      method: 'GET',
+      path,
+      right: 'public',
+      body: 'none',
+      answer: () => 'OK',
+      failed: () => ({ status: 500, body: 'not OK' }),
+    }),
+  ),
+  {
+    method: 'GET',
+    path: '/metrics',
+    right: 'viewer',
+    body: 'none',
+    failed: asAnswer,
+    answer: async ({ response }) => {
+      send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', await metrics())
+      return null
+    },
+  },
+  { method: 'GET', path: '/api/openapi.json', right: 'viewer', body: 'none', answer: () => openApi(calls, version), failed: asAnswer },
+  {
+    method: 'GET',
+    path: '/api',
+    right: 'viewer',
+    body: 'none',
+    failed: asAnswer,
+    answer: ({ response }) => {
+      const { html, headers } = pageOf(openApiPage(calls, version))
+      send(response, 200, 'text/html; charset=utf-8', html, headers)
+      return null
+    },
+  },
+  ...mlflowRoutes({ db, log, objects, models: diskObjects(join(folder, 'models')), home: folder }),
+]

@@ -1,0 +1,7 @@
+/** Every call of the contract. */
+import { calls as accounts } from './accounts.ts'
+import { calls as experiments } from './experiments.ts'
+import { calls as runs } from './runs.ts'
+import { calls as server } from './server.ts'
+
+export const calls = { ...server, ...accounts, ...experiments, ...runs }

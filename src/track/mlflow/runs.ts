@@ -1,0 +1,240 @@
+/** Runs and what they log, in MLflow's words. */
+import { JsonText } from '../../api/answers.ts'
+import type { ForeignRoute } from '../../api/route.ts'
+import type { Db } from '../../db/open.ts'
+import { Failure } from '../../failure.ts'
+import type { RunStatus } from '../../sdk/shapes.ts'
+import type { Batch, RunLog } from '../log.ts'
+import { linksOf, type RunLinks } from '../run-links.ts'
+import { type RunText, type RunWords, runTexts } from '../run-text.ts'
+import { searchRuns } from '../search/runs.ts'
+import {
+  createTrackedRun,
+  deleteRunTag,
+  getTrackedRun,
+  nameTag,
+  setDeleted,
+  setRunTag,
+  type TrackedRun,
+  updateTrackedRun,
+} from '../tracked-runs.ts'
+import { keyIn, paramIn, tagIn } from './limits.ts'
+import {
+  compact,
+  enumeration,
+  experimentIn,
+  limitIn,
+  type Message,
+  mlflowRoute,
+  pairs,
+  viewIn,
+  wireNumber,
+  wrongParameter,
+} from './wire.ts'
+
+export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
+  ...mlflowRoute('POST', '/mlflow/runs/create', 'tracker', async (message, { project, principal }) => {
+    const run = await createTrackedRun(db, project, {
+      experiment: experimentIn(message, '0'),
+      name: message.text('run_name'),
+      user: message.text('user_id') || principal.user,
+      started: message.integer('start_time') || undefined,
+      tags: message.messages('tags').map(tagIn),
+    })
+    const { outputs: _, ...created } = asMlflowRun(run, undefined)
+    return { run: created }
+  }),
+  ...mlflowRoute('GET', '/mlflow/runs/get', 'viewer', async (message, { project }) => ({
+    run: (await asMlflowRuns(db, [await getTrackedRun(db, project, runIn(message))]))[0],
+  })),
+  ...mlflowRoute('POST', '/mlflow/runs/update', 'tracker', async (message, { project }) => {
+    const run = await updateTrackedRun(db, project, runIn(message), {
+      name: message.text('run_name'),
+      status: message.word('status', statuses),
+      ended: message.integer('end_time'),
+    })
+    return { run_info: infoOf(run) }
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/delete', 'editor', async (message, { project }) => {
+    await setDeleted(db, project, runIn(message), true)
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/restore', 'editor', async (message, { project }) => {
+    await setDeleted(db, project, runIn(message), false)
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/search', 'viewer', async (message, { project }) => {
+    const { numbers, next } = await searchRuns(db, project, {
+      experiments: message.texts('experiment_ids'),
+      filter: message.text('filter') ?? '',
+      orderBy: message.texts('order_by'),
+      view: viewIn(message, 'run_view_type'),
+      limit: limitIn(message, { usual: 1000, most: 50_000 }),
+      after: message.text('page_token') || undefined,
+    })
+    const runs = await asMlflowText(db, numbers)
+    const fields = [
+      ...(runs.length > 0 ? [`"runs":[${runs.join()}]`] : []),
+      ...(next === null ? [] : [`"next_page_token":${JSON.stringify(next)}`]),
+    ]
+    return new JsonText(`{${fields}}`)
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'tracker', async (message, { project }) => {
+    await log.log({ project, run: runIn(message), metrics: [metricIn(message)], params: [], tags: [] })
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/log-parameter', 'tracker', async (message, { project }) => {
+    await written(log, { project, run: runIn(message), metrics: [], params: [paramIn(message)], tags: [] }, asOneParam)
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/set-tag', 'tracker', async (message, { project }) => {
+    const { key, value } = tagIn(message)
+    await setRunTag(db, project, runIn(message), key, value)
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/delete-tag', 'tracker', async (message, { project }) => {
+    await deleteRunTag(db, project, runIn(message), message.required('key'))
+    return {}
+  }),
+  ...mlflowRoute('POST', '/mlflow/runs/log-batch', 'tracker', async (message, { project }) => {
+    const run = runIn(message)
+    const tags = message.messages('tags').map(tagIn)
+    const batch = { metrics: message.messages('metrics').map(metricIn), params: message.messages('params').map(paramIn), tags }
+    checkBatch(batch)
+    await written(log, { project, run, ...batch }, asParamsOfBatch)
+    const name = tags.findLast(({ key }) => key === nameTag)
+    if (name) await setRunTag(db, project, run, nameTag, name.value) // the name of the run, in another place
+    return {}
+  }),
+]
+
+export const runIn = (message: Message) => message.text('run_id') || message.text('run_uuid') || message.required('run_id')
+
+function metricIn(message: Message) {
+  const key = keyIn(message)
+  const value = message.number('value') ?? message.missing('value')
+  const timestamp = message.integer('timestamp') ?? message.missing('timestamp')
+  if (timestamp < 0) message.wrong('timestamp', `metric '${key}' (value=${value}). Timestamp must be a nonnegative long (64-bit integer).`)
+  return {
+    key,
+    value,
+    timestamp,
+    step: message.integer('step') ?? 0,
+    model: message.text('model_id') || undefined,
+    datasetName: message.text('dataset_name'),
+    datasetDigest: message.text('dataset_digest'),
+  }
+}
+
+function checkBatch({ metrics, params, tags }: Pick<Batch, 'metrics' | 'params' | 'tags'>): void {
+  const limit = (what: string, count: number, most: number) => {
+    if (count > most)
+      throw wrongParameter(
+        `A batch logging request can contain at most ${most} ${what}. Got ${count} ${what}. Please split up ${what} across multiple requests and try again.`,
+      )
+  }
+  limit('metrics', metrics.length, 1000)
+  limit('params', params.length, 100)
+  limit('tags', tags.length, 100)
+  limit('metrics, params, and tags', metrics.length + params.length + tags.length, 1000)
+  const names = params.map(({ key }) => key)
+  const twice = names.filter((key, i) => names.indexOf(key) < i)
+  if (twice.length > 0)
+    throw wrongParameter(
+      `Duplicate parameter keys have been submitted: ${asList(twice)}. Please ensure the request contains only one param value per param key.`,
+    )
+}
+
+type Changed = Record<'run' | 'key' | 'old' | 'value', unknown>
+/** Clients look for these very words when a param is given another value. */
+const asOneParam = ({ run, key, old, value }: Changed) =>
+  `Changing param values is not allowed. Param with key='${key}' was already logged with value='${old}' for run ID='${run}'. Attempted logging new value '${value}'.`
+const asParamsOfBatch = ({ run, key, old, value }: Changed) =>
+  `Changing param values is not allowed. Params were already logged='[{'key': '${key}', 'old_value': '${old}', 'new_value': '${value}'}]' for run ID='${run}'.`
+const asList = (texts: readonly string[]) => `[${texts.map(text => `'${text}'`).join(', ')}]`
+
+async function written(log: RunLog, batch: Batch, told: (details: Changed) => string): Promise<void> {
+  try {
+    await log.log(batch)
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'param_changed') throw wrongParameter(told(error.details as Changed))
+    throw error
+  }
+}
+
+// ── as MLflow calls it ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const toMlflow: Record<RunStatus, string> = {
+  queued: 'SCHEDULED',
+  starting: 'SCHEDULED',
+  setting_up: 'SCHEDULED',
+  running: 'RUNNING',
+  stopping: 'RUNNING',
+  succeeded: 'FINISHED',
+  failed: 'FAILED',
+  cancelled: 'KILLED',
+}
+const statuses = enumeration<RunStatus>([
+  ['RUNNING', 1, 'running'],
+  ['SCHEDULED', 2, 'queued'],
+  ['FINISHED', 3, 'succeeded'],
+  ['FAILED', 4, 'failed'],
+  ['KILLED', 5, 'cancelled'],
+])
+
+/** What is undefined is left out of JSON. */
+export const infoOf = (run: RunText['run']) => ({
+  run_id: run.run,
+  run_uuid: run.run,
+  run_name: run.name,
+  experiment_id: run.experiment,
+  user_id: run.user,
+  status: toMlflow[run.status],
+  start_time: run.started,
+  end_time: run.ended ?? undefined,
+  artifact_uri: run.location,
+  lifecycle_stage: run.deleted ? 'deleted' : 'active',
+})
+
+async function asMlflowRuns(db: Db, runs: readonly TrackedRun[]) {
+  const links = await linksOf(
+    db,
+    runs.map(({ number }) => number),
+  )
+  return runs.map(run => asMlflowRun(run, links.get(run.number)))
+}
+
+const asMlflowRun = (run: TrackedRun, links: RunLinks | undefined) => ({
+  info: infoOf(run),
+  data: compact({
+    metrics: run.metrics.map(point => ({ ...point, value: wireNumber(point.value) })),
+    params: pairs(run.params),
+    tags: pairs(run.tags),
+  }),
+  ...linked(links),
+})
+
+const linked = (links: RunLinks | undefined) => ({
+  inputs: compact({
+    dataset_inputs: links?.datasets.map(({ tags, sourceType, ...dataset }) => ({
+      tags,
+      dataset: compact({ ...dataset, source_type: sourceType }),
+    })),
+    model_inputs: links?.inputs.map(model => ({ model_id: model })),
+  }),
+  outputs: compact({ model_outputs: links?.outputs.map(({ model, step }) => ({ model_id: model, step })) }),
+})
+
+/** The same as text, for many. */
+async function asMlflowText(db: Db, numbers: readonly number[]): Promise<string[]> {
+  const links = await linksOf(db, numbers)
+  const runs = await runTexts(db, numbers, words)
+  return runs.map(({ run, metrics, params, tags }) => {
+    // a run always has a tag, its name
+    const lists = `${metrics && `"metrics":${metrics},`}${params && `"params":${params},`}"tags":${tags || '[]'}`
+    const own = links.get(run.number)
+    return `{"info":${JSON.stringify(infoOf(run))},"data":{${lists}},${own ? JSON.stringify(linked(own)).slice(1) : unlinked}`
+  })
+}
+const unlinked = '"inputs":{},"outputs":{}}'
+const words: RunWords = { as: 'pairs', special: value => JSON.stringify(wireNumber(value)) }
