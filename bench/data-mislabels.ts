@@ -4,7 +4,7 @@
  *     python -m venv peer && peer/bin/pip install -r bench/peers-mislabels.lock.txt
  *     PLINTH_CLEANLAB=peer/bin/python node bench/data-mislabels.ts [seeds = 5] [emoji|clothes|speed] [shares = 0.02,0.05,0.1]        (about five minutes on 2 cores)
  *
- * Flips are by chance to any other class, or to a class that looks like it: drawn from what out-of-fold heads believe of the pictures of the class, as in
+ * Flips are by chance to any other class, or to a class that looks like it: drawn from what out-of-fold heads believe of the pictures of the class, after the idea of
  * J. Jakubik et al., “Improving label error detection and elimination with uncertainty quantification” (arXiv 2405.09602). Precision at n: the share of
  * flipped labels among the n most suspicious, n = flipped labels. Wrong labels that the sets had before count as mistakes of both.
  */
