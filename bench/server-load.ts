@@ -90,7 +90,16 @@ export async function run(load: Load): Promise<Measured> {
   const took = (performance.now() - begun) / 1000
   times.sort((a, b) => a - b)
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0
-  return { requests: times.length, seconds: took, perSecond: times.length / took, p50: at(0.5), p95: at(0.95), bytes, refused, firstRefused }
+  return {
+    requests: times.length,
+    seconds: took,
+    perSecond: times.length / took,
+    p50: at(0.5),
+    p95: at(0.95),
+    bytes,
+    refused,
+    firstRefused,
+  }
 }
 
 interface Answer {

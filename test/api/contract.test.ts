@@ -33,7 +33,9 @@ test('a run is started, logged to, found and ended through the typed client', as
 
 test('a refusal arrives with its code, what happened and what to do', async () => {
   await assert.rejects(plinth.getRun({ run: '0'.repeat(32) }), { code: 'tracked_run_not_found', status: 404, next: /runs list/ })
-  await assert.rejects(createClient(calls, { url: server.url, token: 'plinth_000000000000_'.padEnd(63, 'x') }).getServer({}), { code: 'token_wrong' })
+  await assert.rejects(createClient(calls, { url: server.url, token: 'plinth_000000000000_'.padEnd(63, 'x') }).getServer({}), {
+    code: 'token_wrong',
+  })
   await assert.rejects(createClient(calls, { url: server.url }).getServer({}), { code: 'token_required' })
   await assert.rejects(createClient(calls, { url: 'http://127.0.0.1:1' }).getServer({}), { code: 'server_unreachable' })
 })

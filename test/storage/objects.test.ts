@@ -42,7 +42,11 @@ const textOf = async (objects: Objects, name: string, range?: { from: number; to
   const found = await objects.get(name, range)
   return found && (await buffer(found.content)).toString()
 }
-const all = async (objects: Objects) => (await Array.fromAsync(walk(objects, ''), ({ name }) => name)).sort()
+const all = async (objects: Objects) => {
+  const names: string[] = []
+  for await (const { name } of walk(objects, '')) names.push(name)
+  return names.sort()
+}
 
 for (const [kind, make] of Object.entries(kinds)) {
   test(`${kind}: what was put is there, whole, and replaced by what is put next`, async t => {
