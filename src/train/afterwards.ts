@@ -22,6 +22,8 @@ export interface AfterwardsTask {
   pictures: Pick<PreparedPictures, 'features' | 'width'>
   labels: Int32Array
   groups: readonly (readonly number[])[]
+  /** Those that are one picture: of two labels one is wrong for certain. */
+  copies: readonly (readonly number[])[]
   seed: number
   threads: number
   signal: AbortSignal
@@ -35,7 +37,7 @@ export interface Afterwards {
 }
 
 export async function lookBack(task: AfterwardsTask): Promise<Afterwards> {
-  const { manifest, pictures, labels, groups, seed, threads, signal, say } = task
+  const { manifest, pictures, labels, groups, copies, seed, threads, signal, say } = task
   const { features, width } = pictures
   const n = manifest.rows.length
   const crossValidation =
@@ -50,6 +52,7 @@ export async function lookBack(task: AfterwardsTask): Promise<Afterwards> {
     classes: manifest.classes,
     paths: manifest.rows.map(row => row.path),
     groups: groups.map(group => [...group]),
+    copies,
     threads,
     seed,
     signal,

@@ -217,6 +217,7 @@ async function steps(context: Context, open: { close(): void | Promise<void> }[]
     pictures,
     labels,
     groups,
+    copies: belonging.copies.samePicture,
     seed: settings.seed,
     threads: settings.threads,
   })
