@@ -34,6 +34,7 @@ import { keeperOf } from './track/keeper.ts'
 import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { mlflowRoutes } from './track/mlflow/routes.ts'
+import { modelRoutes } from './track/model-routes.ts'
 import { startReaper } from './track/reaper.ts'
 import type { RestoreOptions } from './track/restore.ts'
 import { trackingRoutes } from './track/routes.ts'
@@ -177,9 +178,10 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
 }
 
 /** Every call of the contract and who answers it. */
-export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, rightsChanged: () => void = () => {}): Route[] => [
+export const routesOf = ({ db, path }: Pick<Home, 'db' | 'path'>, log: RunLog, rightsChanged: () => void = () => {}): Route[] => [
   route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
   ...accountRoutes(db, rightsChanged),
+  ...modelRoutes(db, path),
   ...trackingRoutes(db, log),
 ]
 
