@@ -9,7 +9,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, ftruncateSync, futimesSync, mkdirSync, openSync, writeSync } from 'node:fs'
-import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RunId } from '../sdk/calls/runs.ts'
@@ -113,6 +113,22 @@ export async function spoolsIn(folder: string): Promise<Spool[]> {
   })
   // who began a run comes before who joined it
   return spools.toSorted((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** What killed processes left beside logs that are gone; never what the server refused. */
+export async function sweepSpools(folder: string): Promise<void> {
+  const files = await readdir(folder).catch(() => [])
+  const logs = new Set(files.filter(file => named.test(file)).map(file => file.slice(0, -'.jsonl'.length)))
+  for (const file of files) {
+    const name = file.split('.', 1)[0]!
+    if (logs.has(name) || file.endsWith('.refused')) continue
+    const path = join(folder, file)
+    const since = await stat(path).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => Number.POSITIVE_INFINITY,
+    )
+    if (Date.now() - since > 60_000) await rm(path, { recursive: true, force: true })
+  }
 }
 
 export const newRunId = (): string => randomBytes(16).toString('hex')

@@ -185,6 +185,8 @@ class Log:
 
     def keep_file(self, source):
         """Copies a file beside the log and answers its name there, or None where there is no room."""
+        if self._fd is None:
+            return None  # without its line a file is nothing
         size = os.path.getsize(source)
         directory = self.spool.file("files")
         try:
