@@ -135,9 +135,10 @@ export const newRunId = (): string => randomBytes(16).toString('hex')
 
 /** With all that lies beside it, but for what the server refused: that is for a person to look at. */
 export async function removeSpool(spool: Spool): Promise<void> {
-  await rm(besides(spool, 'files'), { recursive: true, force: true })
-  await rm(besides(spool, 'jsonl'), { force: true })
-  await rm(besides(spool, 'sent'), { force: true })
+  for (const ending of ['files', 'jsonl', 'sent'] as const)
+    await rm(besides(spool, ending), { recursive: true, force: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTDIR') throw error // there never was a folder to write into
+    })
 }
 
 // ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -265,7 +266,7 @@ const chunk = 256 * 1024
 /** Whole lines from byte `from` on, with where each ends. A torn last line is left out: it was never acknowledged. */
 export async function* linesOf(spool: Spool, from: number): AsyncGenerator<{ text: string; end: number }> {
   const file = await open(besides(spool, 'jsonl'), 'r').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null
     throw error
   })
   if (!file) return

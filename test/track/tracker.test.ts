@@ -193,6 +193,16 @@ test('whatever is logged, nothing is thrown into the training', async t => {
   await run.end('succeeded', { wait: 200 })
 })
 
+test('where no log can be written all of it still reaches the server', async t => {
+  const home = temporaryFolder(t)
+  const server = await serve(t, home)
+  const run = await startRun({ directory: '/dev/null/nowhere', url: server.url, token: server.token })
+  for (let step = 0; step < 500; step++) run.metric('loss', 1 / (step + 1), { step, time: 1_000_000 + step })
+  await run.end()
+  await assertWhole(server.db, run.id, 500)
+  assert.equal(await statusOf(server.db, run.id), 'succeeded')
+})
+
 test('a server elsewhere that is gone, lets nobody in or is something else costs nothing, and is told of once', async t => {
   const home = temporaryFolder(t)
   let answers = 0
