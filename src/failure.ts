@@ -460,7 +460,7 @@ export const failures = {
   project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
   token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
   project_not_found: [404, 'There is no project {project} here that you have a role in.', 'List projects with plinth projects list.'],
-  home_only: [409, 'plinth {command} works on the home of this machine only, and PLINTH_URL names a server.', 'Run it where that server runs, or unset PLINTH_URL.'],
+  home_only: [409, 'The command plinth {command} works on the home of this machine only, and PLINTH_URL names a server.', 'Run it where that server runs, or unset PLINTH_URL.'],
   server_address: [400, '{url} is no address of a Plinth server: {problem}.', 'Give scheme, host and port, as in https://plinth.example.org or http://127.0.0.1:6420.'],
   server_not_safe: [
     400,

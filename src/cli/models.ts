@@ -143,7 +143,7 @@ kept in the audit log, which nobody can change.`,
     reason: { type: 'string', summary: 'why; it is kept' },
     force: { type: 'boolean', summary: 'although it is worse' },
   },
-  examples: ['plinth models promote photos@3 champion --reason "better on the new cameras"'],
+  examples: ['plinth models promote photos@3 champion --reason better-on-new-cameras'],
   async run({ model, alias, reason, force }, { out, result }) {
     const { name, version } = split(model)
     if (!model.includes('@')) throw new Failure('usage', { problem: 'Say which version: NAME@VERSION.', command: 'models promote' })
