@@ -126,7 +126,7 @@ export async function findVersions(db: Db, project: string, { name, run, dataset
     .orderBy('v.version', 'desc')
     .limit(limit + 1)
     .execute()
-  const items = rows.slice(0, limit)
+  const items = rows.slice(0, limit).map(({ name, version }) => ({ name, version }))
   const last = items.at(-1)
   return { items, next: rows.length > limit && last ? `${last.version}@${last.name}` : null }
 }
