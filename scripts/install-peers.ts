@@ -1,16 +1,21 @@
 /**
- * Installs the programs that some tests compare Plinth with: PyTorch and friends in a Python environment of their own under
- * $PLINTH_CACHE, Chromium and Fashion-MNIST from Debian. Nothing of it is needed to use Plinth. What cannot be installed is a warning:
- * the tests that want it skip and say so. A second call finds everything in place and does nothing.
+ * Installs the programs that some tests compare Plinth with: PyTorch, MLflow and friends in a Python environment of their own under
+ * $PLINTH_CACHE, Chromium, Fashion-MNIST and PostgreSQL from Debian (its programs only: tests start servers of their own). Nothing of it
+ * is needed to use Plinth. What cannot be installed is a warning: the tests that want it skip and say so. A second call finds everything
+ * in place and does nothing.
  */
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { chromium, fashionMnist, peersFolder, python } from '../test/peers.ts'
+import { chromium, fashionMnist, peersFolder, postgres, python } from '../test/peers.ts'
 
 const lock = fileURLToPath(new URL('../test/peers.lock.txt', import.meta.url))
-const packages = [...(chromium() ? [] : ['chromium']), ...(fashionMnist() ? [] : ['dataset-fashion-mnist'])]
+const packages = [
+  ...(chromium() ? [] : ['chromium']),
+  ...(fashionMnist() ? [] : ['dataset-fashion-mnist']),
+  ...(postgres() ? [] : ['postgresql']),
+]
 const missing = [...installFromDebian(packages), ...installPython()]
 if (missing.length) {
   const frame = process.env['CI'] ? '!'.repeat(80) : ''
@@ -27,11 +32,24 @@ function installFromDebian(packages: readonly string[]): string[] {
   if (process.getuid?.() !== 0) return [`${packages.join(' and ')}: run as root: ${command}`]
   const environment = { DEBIAN_FRONTEND: 'noninteractive' }
   run('apt-get', ['update', '-q'], environment)
+  if (packages.includes('postgresql')) withoutCluster()
   // one at a time: one that is not to be had must not keep the other away
   return packages.flatMap(name => {
-    const result = run('apt-get', ['install', '-y', '-q', '--no-install-recommends', name], environment)
+    const result = run(
+      'apt-get',
+      ['install', '-y', '-q', '--no-install-recommends', '-o', 'Dpkg::Options::=--force-confold', name],
+      environment,
+    )
     return result.status === 0 ? [] : [`${name}: ${lastLine(result)}`]
   })
+}
+
+/** Debian's package would otherwise make a database cluster and start a server for the whole machine. */
+function withoutCluster(): void {
+  const file = '/etc/postgresql-common/createcluster.conf'
+  if (existsSync(file)) return
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, 'create_main_cluster = false\n')
 }
 
 function installPython(): string[] {
@@ -50,7 +68,10 @@ function installPython(): string[] {
     const interpreter = join(part, 'bin', 'python')
     const pip = run(interpreter, ['-m', 'pip', 'install', '--quiet', '--only-binary', ':all:', '--requirement', lock])
     if (pip.status !== 0) return [`PyTorch: pip failed: ${lastLine(pip)}`]
-    const check = run(interpreter, ['-c', 'import torch, torchvision, onnxruntime; print("PyTorch", torch.__version__)'])
+    const check = run(interpreter, [
+      '-c',
+      'import torch, torchvision, onnxruntime, mlflow, schemathesis; print("PyTorch", torch.__version__)',
+    ])
     if (check.status !== 0) return [`PyTorch: installed, but does not load: ${lastLine(check)}`]
     // tests look for the folder by its name only: it has that name when it is whole. (bin/python bears the move; bin/pip does not.)
     if (!existsSync(folder)) renameSync(part, folder)

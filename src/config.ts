@@ -19,6 +19,13 @@ export function mlflowAuthorization(): string | null {
   return user || password ? `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` : null
 }
 
+/** What this user keeps for programs: tokens of servers elsewhere. */
+export const configFolder = (): string => join(resolve(process.env['XDG_CONFIG_HOME'] || join(homedir(), '.config')), 'plinth')
+
+/** The server that commands ask instead of the home of this machine, and the token for it where none is stored. */
+export const serverUrl = (): string | undefined => process.env['PLINTH_URL'] || undefined
+export const serverToken = (): string | undefined => process.env['PLINTH_TOKEN'] || undefined
+
 // one level up from src/ in the repository and from the compiled tree in the package
 const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 export const version: string = manifest.version

@@ -1,7 +1,8 @@
 /** The composition root of `plinth up`: one process that tracks runs and keeps models, behind one HTTP application. */
 import { join } from 'node:path'
 import type { Server as TlsServer } from 'node:tls'
-import { ownerToken } from './accounts/owner.ts'
+import { serverAddress, storedToken } from './accounts/credentials.ts'
+import { ownerAtHome, ownerToken, resetOwnerToken } from './accounts/owner.ts'
 import { rememberPrincipals } from './accounts/remember.ts'
 import { accountRoutes } from './accounts/routes.ts'
 import { createSpoolAccess } from './accounts/spool-access.ts'
@@ -10,12 +11,13 @@ import { asAnswer, createApp } from './api/app.ts'
 import { isLoopback } from './api/guards.ts'
 import { listen, send, urlHost } from './api/http.ts'
 import { injectedFetch } from './api/inject.ts'
+import { localClient } from './api/local-client.ts'
 import { openApi, openApiPage } from './api/openapi.ts'
 import { pageOf } from './api/page.ts'
 import { type RateLimits, usualLimits } from './api/rate-limit.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
 import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
-import { home as homePath, mlflowAuthorization, version } from './config.ts'
+import { configFolder, home as homePath, mlflowAuthorization, serverToken, serverUrl, version } from './config.ts'
 import { showTarget } from './db/dialect.ts'
 import type { Home } from './db/home.ts'
 import { shrinkDatabase } from './db/size.ts'
@@ -24,6 +26,7 @@ import { type Log, silentLog } from './monitoring/log.ts'
 import { createServerMetrics } from './monitoring/metrics.ts'
 import { gaugesOf, logRequest } from './monitoring/server.ts'
 import { calls } from './sdk/calls/index.ts'
+import { type Client, createClient } from './sdk/client.ts'
 import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
 import type { BackupOptions } from './track/backup.ts'
@@ -34,6 +37,7 @@ import { keeperOf } from './track/keeper.ts'
 import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { mlflowRoutes } from './track/mlflow/routes.ts'
+import { modelRoutes } from './track/model-routes.ts'
 import { startReaper } from './track/reaper.ts'
 import type { RestoreOptions } from './track/restore.ts'
 import { trackingRoutes } from './track/routes.ts'
@@ -176,10 +180,66 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   }
 }
 
+export interface Connection {
+  plinth: Client<typeof calls>
+  /** Null: the home of this machine, used by its owner. */
+  url: string | null
+  /** The home's folder; null for a server elsewhere. */
+  home: string | null
+  close(): Promise<void>
+}
+
+/**
+ * The contract's calls to the server that PLINTH_URL names, else to the home itself, with or without a server on it. `owner`: the call is about
+ * accounts, so there has to be one. throws login_needed, server_address, and what opening a home throws
+ */
+export async function connect({ owner = false } = {}): Promise<Connection> {
+  const given = serverUrl()
+  if (given === undefined) {
+    const home = await openHome()
+    if (owner) await ownerToken(home)
+    const log = createRunLog(home.db)
+    const close = () => log.close().finally(() => home.close())
+    return { plinth: localClient(calls, routesOf(home, log), ownerAtHome), url: null, home: home.path, close }
+  }
+  const url = serverAddress(given)
+  const token = serverToken() ?? (await storedToken(configFolder(), url))
+  if (!token) throw new Failure('login_needed', { url })
+  return { plinth: remoteClient({ url, token }), url, home: null, close: async () => {} }
+}
+
+/** Says it where two versions do not understand each other. */
+export function remoteClient({ url, token }: { url: string; token: string }): Client<typeof calls> {
+  const plain = createClient(calls, { url, token })
+  const explained = async (error: unknown): Promise<never> => {
+    const strange = !(error instanceof Failure) || error.code === 'api_route_not_found'
+    const theirs = strange
+      ? await plain.getServer({}).then(
+          ({ version }) => version,
+          () => null,
+        )
+      : null
+    if (theirs !== null && theirs !== version) throw new Failure('server_version', { url, theirs, ours: version }, { cause: error })
+    if (error instanceof Failure) throw error
+    throw new Failure('server_answer', { url, problem: 'its answer does not have the form it should have' }, { cause: error })
+  }
+  return Object.fromEntries(
+    Object.entries(plain).map(([name, ask]) => [
+      name,
+      (input: never, options: never) => (ask as (input: never, options: never) => Promise<unknown>)(input, options).catch(explained),
+    ]),
+  ) as typeof plain
+}
+
+export { forgetToken, serverAddress, storeToken } from './accounts/credentials.ts'
+/** A new token for the owner in the home's file; the one before is worth nothing any more. */
+export const resetToken = resetOwnerToken
+
 /** Every call of the contract and who answers it. */
-export const routesOf = ({ db }: Pick<Home, 'db'>, log: RunLog, rightsChanged: () => void = () => {}): Route[] => [
+export const routesOf = ({ db, path }: Pick<Home, 'db' | 'path'>, log: RunLog, rightsChanged: () => void = () => {}): Route[] => [
   route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
   ...accountRoutes(db, rightsChanged),
+  ...modelRoutes(db, path),
   ...trackingRoutes(db, log),
 ]
 

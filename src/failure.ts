@@ -459,6 +459,31 @@ export const failures = {
   ],
   project_exists: [409, 'There is a project {project} already.', 'Use it, or choose another name.'],
   token_not_found: [404, 'There is no token {id} of yours here.', 'List tokens with plinth tokens list.'],
+  project_not_found: [404, 'There is no project {project} here that you have a role in.', 'List projects with plinth projects list.'],
+  home_only: [
+    409,
+    'The command plinth {command} works on the home of this machine only, and PLINTH_URL names a server.',
+    'Run it where that server runs, or unset PLINTH_URL.',
+  ],
+  server_address: [
+    400,
+    '{url} is no address of a Plinth server: {problem}.',
+    'Give scheme, host and port, as in https://plinth.example.org or http://127.0.0.1:6420.',
+  ],
+  server_not_safe: [
+    400,
+    'Over {url} the token would go through the network where others can read it.',
+    'Use https://, a tunnel to this machine (ssh -L 6420:127.0.0.1:6420 HOST), or --plain-http if that network is yours.',
+  ],
+  server_version: [
+    409,
+    'At {url} answers Plinth {theirs}, here is {ours}, and they do not understand each other in this.',
+    'Bring both to the same version.',
+  ],
+  login_needed: [401, 'There is no token for {url} on this machine.', 'Say plinth login {url}, or set PLINTH_TOKEN.'],
+  login_empty: [400, 'There is no token in {source}.', 'Give the line that plinth tokens create printed: plinth_….'],
+  credentials_open: [403, 'Others on this machine can read {path}, which holds tokens.', 'Close it to them: chmod 600 {path}'],
+  credentials_unreadable: [500, 'The file {path} with the tokens of servers cannot be read.', 'Delete it and say plinth login URL again.'],
   too_many_requests: [
     429,
     'There are more requests than this server takes from one client.',

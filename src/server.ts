@@ -45,6 +45,7 @@ import {
 } from './sdk/index.ts'
 import { type Example, startServer } from './serve/gateway.ts'
 import { writeFileAtomic } from './storage/disk.ts'
+import { deployed } from './track/deployments.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import { completeId, createRun, getRun, listRuns, openRun, type RunWriter } from './track/runs.ts'
 import { defaultRates, type Rates } from './train/forecast.ts'
@@ -402,17 +403,23 @@ export async function startEndpoint(
   reference: string,
   { port, host, threads, onNotice }: { port: number; host?: string; threads?: number | undefined; onNotice?(text: string): void },
 ) {
-  const model = await resolveModel(home, reference)
-  const examples = await worstMistakes(home, model)
-  const server = await startServer({
-    model,
-    port,
-    examples,
-    threads: threads ?? defaultThreads(),
-    ...(host && { host }),
-    ...(onNotice && { onNotice }),
-  })
-  return { server, name: `${model.name}@${model.version}`, example: examples[0]?.path ?? null }
+  const { model, release } = await deployed(home, at => resolveModel(at, reference))
+  try {
+    const examples = await worstMistakes(home, model)
+    const server = await startServer({
+      model,
+      port,
+      examples,
+      threads: threads ?? defaultThreads(),
+      ...(host && { host }),
+      ...(onNotice && { onNotice }),
+    })
+    const close = () => server.close().finally(release)
+    return { server: { ...server, close }, name: `${model.name}@${model.version}`, example: examples[0]?.path ?? null }
+  } catch (error) {
+    await release()
+    throw error
+  }
 }
 
 async function worstMistakes(home: Home, model: ModelVersion): Promise<Example[]> {

@@ -165,6 +165,16 @@ test('the engine pulls in no part of the server', () => {
   )
 })
 
+test('what trainings import to log pulls in no part of the server: no database, no web framework, no engine', () => {
+  const closure = reach('src/track/tracker.ts')
+  const own =
+    /^src\/(sdk\/.+|storage\/(disk|process)\.ts|track\/(tracker|spool(-\w+)?|find-server|keeper|worker)\.ts|failure\.ts|config\.ts)$/
+  assert.deepEqual(
+    closure.filter(each => !own.test(each) && !/^node:|^zod$/.test(each)),
+    [],
+  )
+})
+
 test('a file over 600 lines has a reason', () => {
   const long = files.filter(file => readFileSync(join(root, file), 'utf8').split('\n').length > 600)
   assert.deepEqual(

@@ -1,6 +1,6 @@
 /** Heavier programs and data that tests use where they are installed: `npm run peers` installs them; a test that misses one skips and says so. */
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { cache } from '../src/config.ts'
 
@@ -27,4 +27,10 @@ export function chromium(): string | null {
 export function fashionMnist(): string | null {
   const folder = '/usr/share/datasets/fashion-mnist'
   return existsSync(folder) ? folder : null
+}
+
+/** The folder of PostgreSQL's programs (initdb, postgres), the newest; null where it is not installed. */
+export function postgres(): string | null {
+  const bin = globSync('/usr/lib/postgresql/*/bin').toSorted().at(-1)
+  return bin && existsSync(join(bin, 'initdb')) ? bin : null
 }

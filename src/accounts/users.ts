@@ -1,10 +1,32 @@
 /** People and their roles. A role holds in a project; the owner of the installation stands above all of them. */
 
-import type { Principal, Role } from '../api/principal.ts'
+import { checkRight, type Principal, type Role } from '../api/principal.ts'
 import { type Actor, record } from '../db/audit.ts'
 import type { Db } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import type { User } from '../sdk/calls/accounts.ts'
+import type { Right } from '../sdk/contract.ts'
+
+/**
+ * Whoever asks as they are in another project than their token's: the owner anywhere, others where they have a role, with that role. A token
+ * that is for something only does not reach beyond its project. throws project_not_found, forbidden
+ */
+export async function inProject(db: Db, principal: Principal, project: string | undefined, right: Right): Promise<Principal> {
+  if (project === undefined || project === principal.project) return principal
+  const { user, owner, scope } = principal
+  const found =
+    scope === 'all' &&
+    (await db
+      .selectFrom('projects')
+      .leftJoin('memberships', join => join.onRef('memberships.project', '=', 'projects.id').on('memberships.user', '=', user))
+      .select('memberships.role')
+      .where('projects.id', '=', project)
+      .executeTakeFirst())
+  if (!found || (!owner && found.role === null)) throw new Failure('project_not_found', { project })
+  const there = { ...principal, project, role: found.role as Role | null }
+  checkRight(there, right)
+  return there
+}
 
 /** Gives `user` this role in the actor's project. throws owner_untouchable */
 export async function addUser(db: Db, { user: actor, project }: Actor, user: string, role: Role): Promise<User> {

@@ -22,6 +22,8 @@ interface Definition<A extends ArgumentSpecs, O extends OptionSpecs> {
   arguments?: A
   options?: O
   examples?: readonly string[]
+  /** `server`: asks the one that PLINTH_URL names, where it names one. `home`: always works on this machine's. `anywhere`: has to do with neither. */
+  where?: Command['where']
   /** A number returned is the exit code; nothing returned is 0. What it throws becomes the error and exit 1, 2 or 130. */
   // biome-ignore lint/suspicious/noConfusingVoidType: most commands return nothing at all
   run(values: Values<A, O>, context: Context): Promise<void | number>
@@ -34,6 +36,7 @@ export interface Command {
   arguments: ArgumentSpecs
   options: OptionSpecs
   examples: readonly string[]
+  where: 'home' | 'server' | 'anywhere'
   // biome-ignore lint/suspicious/noConfusingVoidType: as above
   run(values: AnyValues, context: Context): Promise<void | number>
 }
@@ -43,6 +46,7 @@ export function defineCommand<const A extends ArgumentSpecs = {}, const O extend
   return {
     details: '',
     examples: [],
+    where: 'home',
     ...definition,
     arguments: definition.arguments ?? {},
     options: definition.options ?? {},

@@ -7,11 +7,15 @@ export interface Group {
   commands: Readonly<Record<string, Load>>
 }
 
-const models = (verb: 'list' | 'show' | 'rename' | 'remove' | 'exportFile' | 'pull') => async () => ({
+const models = (verb: 'list' | 'show' | 'promote' | 'aliases' | 'unalias' | 'rename' | 'remove' | 'exportFile' | 'pull') => async () => ({
   default: (await import('./models.ts'))[verb],
 })
 const testset = (verb: 'add' | 'list' | 'show' | 'score' | 'remove') => async () => ({ default: (await import('./testset.ts'))[verb] })
 const spool = (verb: 'list' | 'send') => async () => ({ default: (await import('./spool.ts'))[verb] })
+const tokens = (verb: 'create' | 'list' | 'revoke' | 'reset') => async () => ({ default: (await import('./tokens.ts'))[verb] })
+const users = (verb: 'add' | 'list' | 'remove' | 'disable' | 'enable' | 'createProject' | 'listProjects' | 'audit') => async () => ({
+  default: (await import('./users.ts'))[verb],
+})
 const runs = (verb: 'list' | 'show' | 'remove') => async () => ({ default: (await import('./runs.ts'))[verb] })
 
 export const groups: readonly Group[] = [
@@ -45,10 +49,14 @@ export const groups: readonly Group[] = [
       'testset remove': testset('remove'),
       'models list': models('list'),
       'models show': models('show'),
+      'models promote': models('promote'),
+      'models aliases': models('aliases'),
+      'models unalias': models('unalias'),
       'models rename': models('rename'),
       'models delete': models('remove'),
       'models export': models('exportFile'),
       'models pull': models('pull'),
+      'experiments list': () => import('./experiments.ts'),
       'runs list': runs('list'),
       'runs show': runs('show'),
       'runs delete': runs('remove'),
@@ -58,6 +66,25 @@ export const groups: readonly Group[] = [
       'import mlflow': () => import('./import-mlflow.ts'),
       backup: () => import('./backup.ts'),
       restore: () => import('./restore.ts'),
+    },
+  },
+  {
+    title: 'Who may do what',
+    commands: {
+      login: async () => ({ default: (await import('./login.ts')).login }),
+      logout: async () => ({ default: (await import('./login.ts')).logout }),
+      'tokens create': tokens('create'),
+      'tokens list': tokens('list'),
+      'tokens revoke': tokens('revoke'),
+      'tokens reset': tokens('reset'),
+      'users add': users('add'),
+      'users list': users('list'),
+      'users remove': users('remove'),
+      'users disable': users('disable'),
+      'users enable': users('enable'),
+      'projects create': users('createProject'),
+      'projects list': users('listProjects'),
+      audit: users('audit'),
     },
   },
   {

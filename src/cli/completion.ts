@@ -4,6 +4,7 @@ import { type Command, defineCommand } from './command.ts'
 
 export default defineCommand({
   name: 'completion',
+  where: 'anywhere',
   summary: 'print a script that completes commands and options in your shell',
   details: `Put one of these into your shell's start-up file:
   bash   source <(plinth completion bash)

@@ -1,5 +1,5 @@
 /** From the words typed to the command that runs, and from what it throws to an exit code: 0 fine, 1 failure, 2 usage, 130 interrupted. */
-import { version } from '../config.ts'
+import { serverUrl, version } from '../config.ts'
 import { Failure } from '../failure.ts'
 import { parseArguments, suggestion, takeCommonFlags } from './arguments.ts'
 import type { Command } from './command.ts'
@@ -67,6 +67,8 @@ async function runWords(
     return 0
   }
   const { command, rest } = found
+  if (command.where === 'home' && serverUrl() !== undefined)
+    context.say(`plinth ${command.name} works on the home of this machine only; PLINTH_URL does not count for it.`)
   return (await command.run(parseArguments(command.name, command.arguments, command.options, rest), context)) ?? 0
 }
 

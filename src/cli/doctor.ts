@@ -3,6 +3,7 @@ import { defineCommand } from './command.ts'
 
 export default defineCommand({
   name: 'doctor',
+  where: 'anywhere',
   summary: 'show what this machine offers, what is usable, and what to do about the rest',
   async run(_, { out, style, result }) {
     const checks = await examineMachine()

@@ -3,6 +3,7 @@ import { defineCommand } from './command.ts'
 
 export default defineCommand({
   name: 'sample',
+  where: 'anywhere',
   summary: 'write a folder of labelled sample pictures',
   details: `fashion: 2,000 product photos, 28 × 28, in 10 classes (Fashion-MNIST, MIT).
 emoji: artwork of three vendors for the same things, in 8 classes (Apache-2.0, CC-BY-4.0, MIT).

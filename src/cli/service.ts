@@ -1,7 +1,7 @@
 /** A systemd unit for `plinth up`: for root one of the system, for everybody else one of their own. */
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cache } from '../config.ts'
 import { Failure } from '../failure.ts'
@@ -47,7 +47,7 @@ export function installService(request: ServiceRequest): { path: string; changed
 }
 
 /** dist/src/main.js in the package, src/main.ts in the repository. */
-const mainFile = () => fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js', import.meta.url))
+const mainFile = () => fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url))
 
 export interface Unit extends Omit<ServiceRequest, 'force'> {
   system: boolean

@@ -1,4 +1,6 @@
+import { isIP } from 'node:net'
 import { resolve } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
 import { home as homePath } from '../config.ts'
 import { openHome, serverLog, startControlPlane } from '../control-plane.ts'
 import { Failure } from '../failure.ts'
@@ -56,6 +58,9 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     const { port, host, behindProxy } = options
     const database = databaseOf('up', options)
     const proxies = options.proxy?.split(',').map(each => each.trim())
+    const wrong = proxies?.find(each => !isNetwork(each))
+    if (wrong !== undefined)
+      throw new Failure('usage', { problem: `--proxy: ${wrong} is neither an address nor a network.`, command: 'up' })
     const tls = tlsOf(options)
     if (install) {
       // the home remembers the database, so that the unit holds no password
@@ -82,6 +87,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
         ...(proxies && { proxies }),
         ...(tls && { tls }),
       })
+      setFlagsFromString('--semi-space-growth-factor=2') // see main.ts
       result({ url: server.url, token: server.token })
       if (!json) {
         out(`Plinth answers at ${server.url}`)
@@ -95,6 +101,13 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     }
   },
 })
+
+/** 10.0.0.2, 10.0.0.0/8, fd00::/8 */
+function isNetwork(text: string): boolean {
+  const [, address = '', bits] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? []
+  const version = isIP(address)
+  return version !== 0 && (bits === undefined || Number(bits) <= (version === 4 ? 32 : 128))
+}
 
 function tlsOf({ tlsCertificate, tlsKey }: { tlsCertificate: string | undefined; tlsKey: string | undefined }) {
   if (tlsCertificate !== undefined && tlsKey !== undefined) return { certificate: resolve(tlsCertificate), key: resolve(tlsKey) }

@@ -3,6 +3,7 @@ import { defineCommand } from './command.ts'
 
 export default defineCommand({
   name: 'version',
+  where: 'anywhere',
   summary: 'show the version of Plinth and of Node',
   examples: ['plinth version --json'],
   async run(_, { out, result }) {

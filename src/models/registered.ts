@@ -3,6 +3,7 @@
  * those files) or files that a run or a logged model made with any framework. Everything in another project is not found.
  */
 import type { Selectable } from 'kysely'
+import { type Actor, record } from '../db/audit.ts'
 import type { Db } from '../db/open.ts'
 import type { Schema } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
@@ -122,7 +123,7 @@ export async function describeRegisteredModel(db: Db, project: string, name: str
 }
 
 /** Gives all versions of a model another name. throws registered_model_not_found, registered_model_exists, model_name_spent */
-export async function renameRegisteredModel(db: Db, project: string, from: string, to: string): Promise<RegisteredModel> {
+export async function renameRegisteredModel(db: Db, { project, user }: Actor, from: string, to: string): Promise<RegisteredModel> {
   checkRegisteredName(to)
   await db.transaction().execute(async transaction => {
     await getRegisteredModel(transaction, project, from)
@@ -131,6 +132,7 @@ export async function renameRegisteredModel(db: Db, project: string, from: strin
     if (await spent.executeTakeFirst()) throw new Failure('model_name_spent', { name: to })
     await renameRegistered(transaction, project, from, to)
     await touched(transaction, project, to, {})
+    await record(transaction, { project, user, action: 'models.rename', subject: from, details: { to } })
   })
   return getRegisteredModel(db, project, to)
 }
@@ -263,6 +265,46 @@ export async function registeredVersions(
   }
   for (const alias of aliases) found.get(keyOf(alias))?.aliases.push(alias.alias)
   return wanted.flatMap(each => found.get(keyOf(each)) ?? [])
+}
+
+export type VersionDetails = RegisteredVersion & {
+  labels: string[]
+  dataset: { name: string; version: number; digest: string } | null
+  accuracy: { n: number; accuracy: number; low: number; high: number } | null
+  bytes: number
+  digest: string
+}
+
+/** With what only files of ours have. `required`: throws registered_version_not_found */
+export async function versionDetails(
+  db: Db,
+  project: string,
+  wanted: readonly { name: string; version: number }[],
+  { required = false } = {},
+): Promise<VersionDetails[]> {
+  const versions = await registeredVersions(db, project, wanted)
+  const [first] = wanted
+  if (required && first && versions.length < wanted.length) throw new Failure('registered_version_not_found', { ...first })
+  if (versions.length === 0) return []
+  const rows = await db
+    .selectFrom('model_versions')
+    .select(['name', 'version', 'labels', 'dataset', 'accuracy', 'bytes', 'digest'])
+    .where('project', '=', project)
+    .where('name', 'in', [...new Set(versions.map(({ name }) => name))])
+    .where('version', 'in', [...new Set(versions.map(({ version }) => version))])
+    .execute()
+  const known = new Map(rows.map(row => [`${row.version}@${row.name}`, row]))
+  return versions.map(version => {
+    const row = known.get(`${version.version}@${version.name}`)!
+    return {
+      ...version,
+      labels: JSON.parse(row.labels) as string[],
+      dataset: row.dataset === null ? null : (JSON.parse(row.dataset) as VersionDetails['dataset']),
+      accuracy: row.accuracy === null ? null : (JSON.parse(row.accuracy) as VersionDetails['accuracy']),
+      bytes: Number(row.bytes),
+      digest: row.digest,
+    }
+  })
 }
 
 const asVersion = (row: Selectable<Schema['model_versions']>): RegisteredVersion => ({

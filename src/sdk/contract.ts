@@ -31,7 +31,7 @@ export type OutputOf<C extends Call> = z.output<C['output']>
 /** Numbers and booleans of a query arrive as text. */
 export const inQuery = {
   integer: z.coerce.number().int(),
-  boolean: z.stringbool(),
+  boolean: z.union([z.boolean(), z.stringbool()]),
 }
 
 /** Lists come in pages: `next` is the opaque beginning of the following one, null at the end. */

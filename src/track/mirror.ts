@@ -53,21 +53,20 @@ export async function forgetRun(db: Db, run: string): Promise<void> {
 }
 
 async function experimentCalled(db: Db, name: string): Promise<{ id: number; location: string }> {
-  const known = await db
-    .selectFrom('experiments')
-    .select(['id', 'location'])
-    .where('project', '=', project)
-    .where('name', '=', name)
-    .executeTakeFirst()
-  if (known) return known
+  const known = () =>
+    db.selectFrom('experiments').select(['id', 'location']).where('project', '=', project).where('name', '=', name).executeTakeFirst()
+  const found = await known()
+  if (found) return found
   const now = Date.now()
-  const { id } = await db
+  const made = await db
     .insertInto('experiments')
     .values({ project, name, location: '', created: now, updated: now, deleted: null })
+    .onConflict(conflict => conflict.doNothing())
     .returning('id')
-    .executeTakeFirstOrThrow()
+    .executeTakeFirst()
+  const { id } = made ?? (await known())! // somebody else was faster
   const location = `mlflow-artifacts:/${id}`
-  await db.updateTable('experiments').set({ location }).where('id', '=', id).execute()
+  if (made) await db.updateTable('experiments').set({ location }).where('id', '=', id).execute()
   return { id, location }
 }
 

@@ -3,7 +3,7 @@
  * says it is at work is believed only while the very process that works on it lives; otherwise it is failed, reason lost.
  *
  * The database answers for runs that have ended, so that listing thousands reads no folders. It stays honest by order: a row says
- * "at work" before its folder does, and "ended" only after. The database's write lock also serves as the lock of a folder.
+ * "at work" before its folder does, and "ended" only after. The database's write lock (`exclusively`) also serves as the lock of a folder.
  */
 import { randomBytes } from 'node:crypto'
 import { utimesSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Home } from '../db/home.ts'
-import type { Db } from '../db/open.ts'
+import { type Db, exclusively } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import { Run, type RunReporter } from '../sdk/index.ts'
 import { makeFolder, removeFolder, storageFailure, writeFileAtomic } from '../storage/disk.ts'
@@ -303,4 +303,4 @@ async function index(db: Db, run: Run): Promise<void> {
 }
 
 /** No other process writes to the database, or is inside `locked`, until it is done. */
-const locked = <T>(db: Db, work: (db: Db) => Promise<T>): Promise<T> => db.transaction().execute(work)
+const locked = exclusively

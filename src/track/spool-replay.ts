@@ -6,7 +6,20 @@ import { randomBytes } from 'node:crypto'
 import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { Failure } from '../failure.ts'
 import { findServer, isThisMachine, publicId } from './find-server.ts'
-import { type By, besides, endOf, type Head, headOf, linesOf, readSent, removeSpool, type Spool, spoolFolder, spoolsIn } from './spool.ts'
+import {
+  type By,
+  besides,
+  endOf,
+  type Head,
+  headOf,
+  linesOf,
+  readSent,
+  removeSpool,
+  type Spool,
+  spoolFolder,
+  spoolsIn,
+  sweepSpools,
+} from './spool.ts'
 import { connectSpool, createDelivery, type Delivery, type SpoolServer } from './spool-send.ts'
 import { isAlive, thisProcess, Worker } from './worker.ts'
 
@@ -52,6 +65,7 @@ export function startSpoolReplay(home: string, connect: Connect, onError: (error
       },
       onSent: spool => held.delete(spool.name),
     })
+    await sweepSpools(folder)
   }
   const loop = (): Promise<void> =>
     turn()

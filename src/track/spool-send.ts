@@ -73,7 +73,7 @@ export function connectSpool({ url, token, fetch = quietFetch }: ServerAddress):
         headers: { 'content-type': 'application/octet-stream', 'content-length': String(size) },
         body: Readable.toWeb(createReadStream(file)) as ReadableStream,
         duplex: 'half',
-        signal: AbortSignal.timeout(timeout + size / slowest),
+        signal: AbortSignal.timeout(timeout + Math.ceil(size / slowest)),
       } as RequestInit)
     },
   }
@@ -223,7 +223,8 @@ export function createDelivery(spool: Spool, server: SpoolServer, { alive, memor
 
   /** Everything but what is gathered into requests. */
   const act = async (line: Line): Promise<void> => {
-    if ('resume' in line) await server.calls.resumeRun({ run, ...(alive && head && { worker: head.by.worker }) })
+    // a dead one too: then whoever looks for lost runs finds it
+    if ('resume' in line) await server.calls.resumeRun({ run, ...(head && { worker: head.by.worker }) })
     else if ('end' in line) {
       const { status, reason, at } = line.end
       if (!sent!.settled) await server.calls.endRun({ run, status, reason, ended: at })

@@ -9,7 +9,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, ftruncateSync, futimesSync, mkdirSync, openSync, writeSync } from 'node:fs'
-import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RunId } from '../sdk/calls/runs.ts'
@@ -115,13 +115,30 @@ export async function spoolsIn(folder: string): Promise<Spool[]> {
   return spools.toSorted((a, b) => (a.name < b.name ? -1 : 1))
 }
 
+/** What killed processes left beside logs that are gone; never what the server refused. */
+export async function sweepSpools(folder: string): Promise<void> {
+  const files = await readdir(folder).catch(() => [])
+  const logs = new Set(files.filter(file => named.test(file)).map(file => file.slice(0, -'.jsonl'.length)))
+  for (const file of files) {
+    const name = file.split('.', 1)[0]!
+    if (logs.has(name) || file.endsWith('.refused')) continue
+    const path = join(folder, file)
+    const since = await stat(path).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => Number.POSITIVE_INFINITY,
+    )
+    if (Date.now() - since > 60_000) await rm(path, { recursive: true, force: true })
+  }
+}
+
 export const newRunId = (): string => randomBytes(16).toString('hex')
 
 /** With all that lies beside it, but for what the server refused: that is for a person to look at. */
 export async function removeSpool(spool: Spool): Promise<void> {
-  await rm(besides(spool, 'files'), { recursive: true, force: true })
-  await rm(besides(spool, 'jsonl'), { force: true })
-  await rm(besides(spool, 'sent'), { force: true })
+  for (const ending of ['files', 'jsonl', 'sent'] as const)
+    await rm(besides(spool, ending), { recursive: true, force: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTDIR') throw error // there never was a folder to write into
+    })
 }
 
 // ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +266,7 @@ const chunk = 256 * 1024
 /** Whole lines from byte `from` on, with where each ends. A torn last line is left out: it was never acknowledged. */
 export async function* linesOf(spool: Spool, from: number): AsyncGenerator<{ text: string; end: number }> {
   const file = await open(besides(spool, 'jsonl'), 'r').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null
     throw error
   })
   if (!file) return

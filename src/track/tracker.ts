@@ -86,8 +86,8 @@ export async function startRun(options: RunOptions = {}): Promise<ActiveRun> {
       `its log cannot be written (${error.code ?? error.message}): what it logs is kept in memory until it can, the newest 10,000 lines`,
     ),
   )
-  const url = options.url ?? process.env['PLINTH_URL'] ?? null
-  const token = options.token ?? process.env['PLINTH_TOKEN'] ?? null
+  const url = addressIn(options.url || process.env['PLINTH_URL'] || null, warn)
+  const token = options.token || process.env['PLINTH_TOKEN'] || null
   const recorder = createRecorder(writer, warn)
   const name = options.name === undefined ? null : text(options.name, longest.name)
   recorder.write({
@@ -120,8 +120,11 @@ export async function startRun(options: RunOptions = {}): Promise<ActiveRun> {
     get stopRequested() {
       return sender.stopRequested
     },
-    metric: (name, value, options) => run.metrics({ [name]: value }, options),
-    metrics(values, options = {}) {
+    metric(name, value, options) {
+      recorder.metrics([[name, value]], options)
+      sender.wake()
+    },
+    metrics(values, options) {
       recorder.metrics(values, options)
       sender.wake()
     },
@@ -157,7 +160,7 @@ function warner(run: string): Warn {
     if (said.has(about) || said.size > 20) return
     said.add(about)
     try {
-      process.stderr.write(`plinth: run ${run.slice(0, 8)}: ${problem}\n`)
+      process.stderr.write(`plinth: run ${run.slice(0, 8)}: ${problem.replace(/[\0-\x1f\x7f]/g, ' ')}\n`)
     } catch {
       // nobody listens
     }
@@ -185,15 +188,17 @@ function createRecorder(writer: SpoolWriter, warn: Warn) {
     if (ended) return warn('ended', 'logged to after its end; that is not kept')
     writer.append(line)
   }
+  const nameOf = (key: string): string | undefined => {
+    const name = text(key, Number.POSITIVE_INFINITY)
+    if (name !== '' && name.length <= longest.key) return name
+    warn('name', `the name ${JSON.stringify(name.slice(0, 60))} is empty or longer than ${longest.key} characters; it is not kept`)
+    return undefined
+  }
   const pairs = (values: Readonly<Record<string, unknown>>, most: number): Record<string, string> =>
     Object.fromEntries(
       Object.entries(values).flatMap(([key, value]) => {
-        const name = text(key, Number.POSITIVE_INFINITY)
-        if (name === '' || name.length > longest.key) {
-          warn('name', `the name ${JSON.stringify(name.slice(0, 60))} is empty or longer than ${longest.key} characters; it is not kept`)
-          return []
-        }
-        return value === undefined ? [] : [[name, text(value, most)]]
+        const name = nameOf(key)
+        return name === undefined || value === undefined ? [] : [[name, text(value, most)]]
       }),
     )
   /** Nothing that somebody logs may stop a training, whatever it is. */
@@ -209,16 +214,19 @@ function createRecorder(writer: SpoolWriter, warn: Warn) {
   return {
     write,
     pairs,
-    metrics: guarded((values: Readonly<Record<string, number>>, { step, time }: { step?: number; time?: number }) => {
+    metrics: guarded((values: Readonly<Record<string, number>> | [string, number][], given?: { step?: number; time?: number }) => {
+      const { step, time } = given ?? {}
       const at = time === undefined ? Date.now() : Math.trunc(time)
-      if (!(Number.isSafeInteger(at) && at >= 0)) return warn('time', `${time} is no time in milliseconds since 1970; that is not kept`)
-      if (step !== undefined && !Number.isSafeInteger(step)) return warn('step', `the step ${step} is no whole number; that is not kept`)
+      if (!(Number.isSafeInteger(at) && at >= 0))
+        return warn('time', `${asText(time)} is no time in milliseconds since 1970; that is not kept`)
+      if (step !== undefined && !Number.isSafeInteger(step))
+        return warn('step', `the step ${asText(step)} is no whole number; that is not kept`)
       /** By step: names that were not given one count for themselves. */
       const lines = new Map<number, Record<string, number | 'NaN' | 'Infinity' | '-Infinity'>[]>()
-      for (const [key, given] of Object.entries(values)) {
+      for (const [key, given] of Array.isArray(values) ? values : Object.entries(values)) {
         const value = typeof given === 'bigint' || typeof given === 'boolean' ? Number(given) : given
-        const [name] = Object.keys(pairs({ [key]: '' }, 1))
-        if (typeof value !== 'number') warn('value', `the value of ${key} is no number; that is not kept`)
+        const name = nameOf(key)
+        if (typeof value !== 'number') warn('value', `the value of ${asText(key)} is no number; that is not kept`)
         else if (name !== undefined) {
           const own = step ?? steps.get(name) ?? 0
           steps.set(name, own + 1)
@@ -253,6 +261,13 @@ function createRecorder(writer: SpoolWriter, warn: Warn) {
       return true
     },
   }
+}
+
+/** A training is not stopped by a mistyped address: its log goes to the server of the home. */
+function addressIn(url: string | null, warn: Warn): string | null {
+  if (url === null || (URL.canParse(url) && /^https?:$/.test(new URL(url).protocol))) return url
+  warn('url', `${asText(url).slice(0, 200)} is no address of a server; the one of this home is used`)
+  return null
 }
 
 /** Who and what ran, under the names that MLflow gives them. */
@@ -309,7 +324,8 @@ function createSender({ writer, choice, warn, log, onDone }: SenderOptions): Sen
   const connect = async (): Promise<Delivery | null> => {
     const found = await findServer(choice)
     if (!found) {
-      warn('server', `no server keeps this home, so it is written to ${log}; plinth up will take it up`)
+      const kept = writer.waiting.length > 0 ? 'is kept in memory only' : `is written to ${log}; plinth up will take it up`
+      warn('server', `no server keeps this home, so what it logs ${kept}`)
       return null
     }
     if (found.url !== address?.url || found.token !== address?.token || !delivery) {

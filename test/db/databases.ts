@@ -2,12 +2,13 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Db } from '../../src/db/open.ts'
 import { openDatabase } from '../../src/db/open.ts'
+import { postgres as postgresPrograms } from '../peers.ts'
 
 export interface TestDatabase {
   kind: 'SQLite' | 'PostgreSQL'
@@ -27,8 +28,8 @@ function sqlite(): TestDatabase {
   return { kind: 'SQLite', missing: null, target, open: async () => openDatabase(await target()) }
 }
 
-const bin = globSync('/usr/lib/postgresql/*/bin').toSorted().at(-1)
-export const postgresMissing = bin && existsSync(join(bin, 'initdb')) ? null : 'PostgreSQL is not installed (npm run peers)'
+const bin = postgresPrograms()
+export const postgresMissing = bin ? null : 'PostgreSQL is not installed (npm run peers)'
 
 let server: Promise<PostgresServer> | null = null
 function postgres(): TestDatabase {

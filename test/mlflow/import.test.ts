@@ -671,6 +671,13 @@ test('the records of the folder are read as PyYAML writes them', () => {
   assert.deepEqual(read('text: "a\\\n  \\ b\\n\\\n  c"\n'), { text: 'a b\nc' })
   assert.deepEqual(read('tags: []\nmap: {}\nbig: 12345678901234567890\n'), { tags: null, map: new Map(), big: '12345678901234567890' })
   assert.deepEqual(read('block: |-\n  one\n  two\nfolded: >\n  one\n  two\n'), { block: 'one\ntwo', folded: 'one two\n' })
+  assert.deepEqual(read("m:\n  -x: 1\n  a#b: '2'\n  ? long\n    name\n  : 'v'\n"), {
+    m: new Map<string, number | string>([
+      ['-x', 1],
+      ['a#b', '2'],
+      ['long name', 'v'],
+    ]),
+  })
   for (const text of ['a: &x 1', 'a: *x', 'a: !!python/object:os.system', '- a', 'a', "a: 'open", '{a: 1}', 'a: [1, 2]', '\ta: 1'])
     assert.throws(() => readRecord(text, 'x'), { code: 'import_source_damaged' }, text)
   fc.assert(

@@ -28,12 +28,13 @@ export async function startUp(
   home: string,
   {
     words = [],
+    port = '0',
     environment = {},
     node = [],
-  }: { words?: readonly string[]; environment?: Record<string, string>; node?: readonly string[] } = {},
+  }: { words?: readonly string[]; port?: string; environment?: Record<string, string>; node?: readonly string[] } = {},
 ): Promise<Up> {
   const started = performance.now()
-  const child = spawn(process.execPath, [...node, main, 'up', '--port', '0', '--json', ...words], {
+  const child = spawn(process.execPath, [...node, main, 'up', '--port', port, '--json', ...words], {
     env: { ...process.env, PLINTH_HOME: home, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

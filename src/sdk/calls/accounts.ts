@@ -1,9 +1,11 @@
 /** Who may do what: users, their roles in projects, tokens, and the log of what was done. */
 import { z } from 'zod'
-import { call, inQuery, page, pageInput } from '../contract.ts'
+import { call, page, pageInput } from '../contract.ts'
 
 export const userName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$/, 'expected letters, digits and . _ @ + -')
 export const projectName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected lower-case letters, digits and -')
+/** Another project than the token's: the owner's choice, or where one has a role. */
+const elsewhere = { project: projectName.optional() }
 export const Role = z.enum(['viewer', 'editor', 'admin'])
 export const Scope = z.enum(['all', 'read', 'track'])
 
@@ -64,7 +66,7 @@ export const calls = {
     path: '/api/users',
     summary: 'Give somebody a role in the project; makes the user where there is none',
     right: 'admin',
-    input: z.strictObject({ user: userName, role: Role }),
+    input: z.strictObject({ user: userName, role: Role, ...elsewhere }),
     output: User,
   }),
   listUsers: call({
@@ -72,7 +74,7 @@ export const calls = {
     path: '/api/users',
     summary: 'Who has a role in the project',
     right: 'viewer',
-    input: z.strictObject({}),
+    input: z.strictObject({ ...elsewhere }),
     output: z.strictObject({ items: z.array(User) }),
   }),
   removeUser: call({
@@ -80,7 +82,7 @@ export const calls = {
     path: '/api/users/:user',
     summary: 'Take the role in the project away; tokens for it stop working',
     right: 'admin',
-    input: z.strictObject({ user: userName }),
+    input: z.strictObject({ user: userName, ...elsewhere }),
     output: z.strictObject({}),
   }),
   disableUser: call({
@@ -111,6 +113,7 @@ export const calls = {
       days: z.int().min(1).max(3650).optional(),
       /** For somebody else: admins only. */
       user: userName.optional(),
+      ...elsewhere,
     }),
     output: z.strictObject({ token: z.string(), about: Token }),
   }),
@@ -119,7 +122,7 @@ export const calls = {
     path: '/api/tokens',
     summary: 'Your tokens of the project; for admins everybody’s',
     right: 'viewer',
-    input: z.strictObject({}),
+    input: z.strictObject({ ...elsewhere }),
     output: z.strictObject({ items: z.array(Token) }),
   }),
   revokeToken: call({
@@ -127,7 +130,7 @@ export const calls = {
     path: '/api/tokens/:id',
     summary: 'Make a token worthless, at once',
     right: 'viewer',
-    input: z.strictObject({ id: z.string().regex(/^[0-9a-f]{12}$/) }),
+    input: z.strictObject({ id: z.string().regex(/^[0-9a-f]{12}$/), ...elsewhere }),
     output: Token,
   }),
   listAudit: call({
@@ -135,7 +138,7 @@ export const calls = {
     path: '/api/audit',
     summary: 'What was done in the project, newest first; nobody can change it',
     right: 'admin',
-    input: z.strictObject({ ...pageInput, action: z.string().max(100).optional(), before: inQuery.integer.optional() }),
+    input: z.strictObject({ ...pageInput, action: z.string().max(100).optional(), ...elsewhere }),
     output: page(AuditEntry),
   }),
 }

@@ -31,6 +31,17 @@ export function readRecord(text: string, of: string): YamlRecord {
     const indent = /^ */.exec(lines[at]!)![0].length
     const map = new Map<string, Scalar>()
     while (at < lines.length && lines[at]!.startsWith(' '.repeat(indent)) && lines[at]![indent] !== ' ') {
+      const line = lines[at]!.slice(indent)
+      if (line.startsWith('? ')) {
+        // a name that is too long for its line
+        at++
+        const key = scalar(line.slice(2), indent)
+        const value = lines[at]?.slice(indent) ?? ''
+        if (!/^:( |$)/.test(value)) throw damaged(`${of} has a name without a value`)
+        at++
+        map.set(String(key), scalar(value.slice(2), indent))
+        continue
+      }
       const { key, rest } = named(lines[at]!, indent)
       at++
       map.set(key, scalar(rest, indent))
@@ -41,7 +52,8 @@ export function readRecord(text: string, of: string): YamlRecord {
   /** `name: rest`, where the name may be quoted. */
   function named(line: string, indent: number): { key: string; rest: string } {
     const [, single, double, plain, rest] =
-      /^(?:'((?:[^']|'')*)'|"((?:[^"\\]|\\.)*)"|([^\s'"#&*!|>%@`[\]{},-][^#]*?)):(?: (.*))?$/s.exec(line.slice(indent)) ?? []
+      /^(?:'((?:[^']|'')*)'|"((?:[^"\\]|\\.)*)"|((?![-?:] )[^\s'"#&*!|>%@`[\]{},](?:(?! #).)*?)):(?: (.*))?$/s.exec(line.slice(indent)) ??
+      []
     if (line.slice(0, indent).trim() !== '' || (single ?? double ?? plain) === undefined)
       throw damaged(`${of} has a line that is no name and value`)
     return {

@@ -55,10 +55,10 @@ export const registryRoutes = (db: Db, home: string): ForeignRoute[] => {
       const models = await registeredModels(db, project, ids)
       return compact({ registered_models: await Promise.all(models.map(model => whole(project, model))), next_page_token: next })
     }),
-    ...mlflowRoute('POST', '/mlflow/registered-models/rename', 'editor', async (message, { project }) => ({
+    ...mlflowRoute('POST', '/mlflow/registered-models/rename', 'editor', async (message, { project, principal: { user } }) => ({
       registered_model: await whole(
         project,
-        await renameRegisteredModel(db, project, message.required('name'), message.required('new_name')),
+        await renameRegisteredModel(db, { project, user }, message.required('name'), message.required('new_name')),
       ),
     })),
     ...mlflowRoute('PATCH', '/mlflow/registered-models/update', 'tracker', async (message, { project }) => ({

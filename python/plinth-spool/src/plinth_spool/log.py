@@ -3,6 +3,7 @@
 The format is that of src/track/spool.ts of Plinth, which explains it; docs/inside/spool.md has an example.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -53,7 +54,7 @@ class Spool:
                         return
                     end += len(line)
                     yield line[:-1].decode("utf-8", "replace"), end
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
 
     def head(self):
@@ -85,13 +86,15 @@ class Spool:
             part.write_text(json.dumps(sent))
             os.replace(part, self.file("sent"))
         except OSError:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def remove(self):
         """With all that lies beside it, but for what the server refused: that is for a person to look at."""
         shutil.rmtree(self.file("files"), ignore_errors=True)
-        self.file("jsonl").unlink(missing_ok=True)
-        self.file("sent").unlink(missing_ok=True)
+        for ending in ("jsonl", "sent"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self.file(ending).unlink()
 
     def last_sign(self):
         return self.file("jsonl").stat().st_mtime
@@ -185,6 +188,8 @@ class Log:
 
     def keep_file(self, source):
         """Copies a file beside the log and answers its name there, or None where there is no room."""
+        if self._fd is None:
+            return None  # without its line a file is nothing
         size = os.path.getsize(source)
         directory = self.spool.file("files")
         try:

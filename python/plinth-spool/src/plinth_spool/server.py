@@ -6,6 +6,9 @@ import re
 import threading
 import urllib.parse
 
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+
 from plinth_spool import log
 from plinth_spool.worker import is_alive
 
@@ -22,16 +25,19 @@ _WAITED_FOR = {
 }
 
 
-class Unavailable(Exception):
+class Unavailable(MlflowException):
     """The network, or a server that is not able to now: try again later."""
 
+    def __init__(self, message):
+        super().__init__(message, error_code=TEMPORARILY_UNAVAILABLE)
 
-class Refused(Exception):
+
+class Refused(MlflowException):
     """What the server said no to."""
 
     def __init__(self, status, code, message):
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+        self.status, self.code = status, code
 
     @property
     def for_good(self):
