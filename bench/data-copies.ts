@@ -181,7 +181,7 @@ async function speed(): Promise<void> {
   }
   const before = process.memoryUsage.rss()
   let began = performance.now()
-  const { pairs, cut } = findHashPairs(hashes)
+  const { pairs, cut } = await findHashPairs(hashes)
   const seconds = (performance.now() - began) / 1000
   console.log(
     `\nspeed: ${n} fingerprints in eight orientations: ${seconds.toFixed(1)} s, ${pairs.length} pairs, ${cut} look-ups cut short, ${megabytes(before)} MB`,

@@ -11,7 +11,7 @@ import type { Copies } from '../../sdk/shapes.ts'
 import { comparable, comparer, isSamePicture } from './compare.ts'
 import { components } from './grouping.ts'
 import { orientedDistance, radiusAmong } from './hash-search.ts'
-import type { CopySearch, Distinct } from './index.ts'
+import type { CopySearch, Distinct } from './pictures.ts'
 import type { Verifier } from './verify.ts'
 
 export interface Calibration {

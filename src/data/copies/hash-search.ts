@@ -3,6 +3,7 @@
  * of 16 bits, and two hashes that differ in at most 31 bits differ in at most one bit in at least one band (16 × 2 = 32). So a hash is looked up
  * in 16 tables at 17 places each, and everything within the radius is found. (Multi-index hashing: Norouzi, Punjani, Fleet, 2012.)
  */
+import { setImmediate } from 'node:timers/promises'
 import { hashBytes } from '../../images/fingerprint.ts'
 
 /** What the bands guarantee to find. Small data sets are searched further, hash by hash: there the pixels can decide about more pairs. */
@@ -20,6 +21,10 @@ export interface HashPair {
   b: number
   distance: number
 }
+export interface Pause {
+  signal?: AbortSignal | undefined
+  onProgress?: ((done: number) => void) | undefined
+}
 export interface HashSearch {
   pairs: HashPair[]
   /** Look-ups that were cut short because too many hashes share a band: pictures that are nearly alike in it, and then only some of them were compared. */
@@ -32,14 +37,14 @@ const mostInBucket = 400
 const mostPairs = 50
 
 /** `hashes[i]`: 32 bytes, or null where there is nothing to find. Pairs have a < b and come in the order of a, then distance, then b. Larger sets: within 31; up to 4,000: within 72. */
-export function findHashPairs(hashes: readonly (Uint8Array | null)[], onProgress?: (done: number) => void): HashSearch {
+export async function findHashPairs(hashes: readonly (Uint8Array | null)[], pause: Pause = {}): Promise<HashSearch> {
   const known = hashes.flatMap((hash, index) => (hash ? [index] : []))
   const flat = new Uint32Array(known.length * words)
   for (const [place, index] of known.entries()) flat.set(wordsOf(hashes[index]!), place * words)
   const tables = Array.from({ length: bands }, (_, band) => bucketsOf(flat, known.length, band))
 
-  if (known.length <= fewHashes) return { pairs: compareAll(hashes, known, flat, 8, onProgress), cut: 0 }
-  const far = known.length <= 3 * fewHashes ? compareAll(hashes, known, flat, 1, undefined) : []
+  if (known.length <= fewHashes) return { pairs: await compareAll(hashes, known, flat, 8, pause), cut: 0 }
+  const far = known.length <= 3 * fewHashes ? await compareAll(hashes, known, flat, 1, pause) : []
 
   const seen = new Int32Array(known.length).fill(-1) // the last query that met this hash: each is compared once an orientation
   const pairs: HashPair[] = []
@@ -72,7 +77,7 @@ export function findHashPairs(hashes: readonly (Uint8Array | null)[], onProgress
       }
     }
     pairs.push(...nearestOf(index, found, known))
-    if (place % 1000 === 999) onProgress?.(place + 1)
+    if (place % 500 === 499) await breathe(place + 1, pause)
   }
   return { pairs: far.length > 0 ? withoutRepetition([...pairs, ...far]) : pairs, cut }
 }
@@ -82,13 +87,13 @@ function nearestOf(a: number, found: ReadonlyMap<number, number>, known: readonl
   return nearest.map(([other, distance]) => ({ a, b: known[other]!, distance }))
 }
 
-function compareAll(
+async function compareAll(
   hashes: readonly (Uint8Array | null)[],
   known: readonly number[],
   flat: Uint32Array,
   orientations: 1 | 8,
-  onProgress: ((done: number) => void) | undefined,
-): HashPair[] {
+  pause: Pause,
+): Promise<HashPair[]> {
   const pairs: HashPair[] = []
   for (const [place, index] of known.entries()) {
     const found = new Map<number, number>()
@@ -99,9 +104,16 @@ function compareAll(
       }
     }
     pairs.push(...nearestOf(index, found, known))
-    if (place % 1000 === 999) onProgress?.(place + 1)
+    if (place % 500 === 499) await breathe(place + 1, pause)
   }
   return pairs
+}
+
+/** Others have the event loop for a moment, an interruption among them. */
+async function breathe(done: number, { signal, onProgress }: Pause): Promise<void> {
+  onProgress?.(done)
+  await setImmediate()
+  signal?.throwIfAborted()
 }
 
 function withoutRepetition(pairs: readonly HashPair[]): HashPair[] {

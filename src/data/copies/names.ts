@@ -5,7 +5,7 @@
  */
 import { hashDistance } from '../../images/fingerprint.ts'
 import type { Copies, ManifestRow } from '../../sdk/shapes.ts'
-import type { Distinct } from './index.ts'
+import type { Distinct } from './pictures.ts'
 
 export interface NamedScenes {
   scenes: { rows: number[]; evidence: 'time' | 'names' }[]
