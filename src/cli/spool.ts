@@ -1,5 +1,5 @@
 /** The verbs of `spool`: what trainings logged and no server has heard of yet. */
-import { home } from '../config.ts'
+import { home, serverToken } from '../config.ts'
 import { listSpools, sendSpools } from '../control-plane.ts'
 import { defineCommand } from './command.ts'
 
@@ -9,6 +9,7 @@ dead one left is taken up by plinth up.`
 export const list = defineCommand({
   name: 'spool list',
   summary: 'list what trainings logged and the server does not have yet',
+  where: 'anywhere',
   details,
   async run(_, { out, table, result }) {
     const spools = await listSpools(home())
@@ -43,14 +44,15 @@ export const list = defineCommand({
 export const send = defineCommand({
   name: 'spool send',
   summary: 'send what dead trainings left, now',
+  where: 'anywhere',
   details: `${details}
 
-For another server than that of this home it needs the token in PLINTH_TOKEN. Sending twice changes nothing.`,
+For another server than that of this home it needs the token that it was logged with: of plinth login, or in PLINTH_TOKEN. Sending twice changes nothing.`,
   arguments: { run: { summary: 'the id of the run, or its first letters; otherwise all', optional: true } },
   options: { url: { type: 'string', value: 'URL', summary: 'the server to send to; otherwise the one that each was meant for' } },
   examples: ['plinth spool send', 'plinth spool send 3f2a91c0'],
   async run({ run, url }, { out, result }) {
-    const token = process.env['PLINTH_TOKEN'] || undefined
+    const token = serverToken()
     const spools = await sendSpools(home(), {
       ...(run !== undefined && { run }),
       ...(url !== undefined && { url }),

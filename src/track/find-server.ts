@@ -1,6 +1,8 @@
 /** Where a client's server is: the address that it was given, or whoever keeps its home. */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
+import { configFolder } from '../config.ts'
 import { keeperOf } from './keeper.ts'
 
 export interface ServerChoice {
@@ -18,6 +20,19 @@ export async function findServer({ home, url, token }: ServerChoice): Promise<{ 
   if (!keeper?.url) return null
   const own = token ?? (await readFile(join(home, 'token'), 'utf8').catch(() => '')).trim()
   return { url: url ?? keeper.url, token: own || undefined }
+}
+
+const Logins = z.record(z.string(), z.object({ token: z.string() }))
+
+/** The token that `plinth login` keeps for a server (accounts/credentials.ts); null where there is none that nobody else can read. */
+export async function loginToken(url: string): Promise<string | null> {
+  try {
+    const file = join(configFolder(), 'servers.json')
+    if (process.platform !== 'win32' && ((await stat(file)).mode & 0o077) !== 0) return null
+    return Logins.parse(JSON.parse(await readFile(file, 'utf8')))[new URL(url).origin]?.token ?? null
+  } catch {
+    return null
+  }
 }
 
 /** Both on this machine, at the same port. */

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { Failure } from '../failure.ts'
-import { findServer, isThisMachine, publicId } from './find-server.ts'
+import { findServer, isThisMachine, loginToken, publicId } from './find-server.ts'
 import {
   type By,
   besides,
@@ -166,7 +166,8 @@ export interface SentSpool {
 export async function sendSpools(home: string, { url, token, run }: { url?: string; token?: string; run?: string }): Promise<SentSpool[]> {
   const results: SentSpool[] = []
   const connect: Connect = async by => {
-    const found = await findServer({ home, url: url ?? by.url, token: token ?? null })
+    const target = url ?? by.url
+    const found = await findServer({ home, url: target, token: token ?? (target === null ? null : await loginToken(target)) })
     if (!found) throw new Failure('spool_no_server')
     // it would land in the project of another token
     const used = found.token === undefined ? null : publicId(found.token)

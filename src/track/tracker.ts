@@ -9,9 +9,9 @@
  */
 import { hostname, userInfo } from 'node:os'
 import { basename } from 'node:path'
-import { home as homePath } from '../config.ts'
+import { home as homePath, serverToken, serverUrl } from '../config.ts'
 import { Failure } from '../failure.ts'
-import { findServer, publicId, type ServerChoice } from './find-server.ts'
+import { findServer, loginToken, publicId, type ServerChoice } from './find-server.ts'
 import {
   type By,
   besides,
@@ -37,7 +37,7 @@ export interface RunOptions {
   tags?: Readonly<Record<string, unknown>>
   /** Where the server is; otherwise $PLINTH_URL, otherwise the one that keeps the home. */
   url?: string
-  /** Otherwise $PLINTH_TOKEN; for the server of the home, the home's. */
+  /** Otherwise $PLINTH_TOKEN, otherwise what `plinth login` keeps for the server; for that of the home, the home's. */
   token?: string
   /** The home; otherwise $PLINTH_HOME, otherwise ~/.plinth. */
   directory?: string
@@ -86,8 +86,8 @@ export async function startRun(options: RunOptions = {}): Promise<ActiveRun> {
       `its log cannot be written (${error.code ?? error.message}): what it logs is kept in memory until it can, the newest 10,000 lines`,
     ),
   )
-  const url = addressIn(options.url || process.env['PLINTH_URL'] || null, warn)
-  const token = options.token || process.env['PLINTH_TOKEN'] || null
+  const url = addressIn(options.url || serverUrl() || null, warn)
+  const token = options.token || serverToken() || (url === null ? null : await loginToken(url))
   const recorder = createRecorder(writer, warn)
   const name = options.name === undefined ? null : text(options.name, longest.name)
   recorder.write({

@@ -12,7 +12,8 @@ import { type Db, openDatabase } from '../../src/db/open.ts'
 import { Failure } from '../../src/failure.ts'
 import { memoryObjects } from '../../src/storage/memory-objects.ts'
 import { type Objects, walk } from '../../src/storage/objects.ts'
-import { type Imported, importMlflow, type Kind } from '../../src/track/importer/import.ts'
+import { type Imported, importMlflow } from '../../src/track/importer/import.ts'
+import type { Kind } from '../../src/track/importer/into.ts'
 import { openSource } from '../../src/track/importer/open.ts'
 import { readRecord } from '../../src/track/importer/yaml-record.ts'
 import { databases } from '../db/databases.ts'
@@ -254,7 +255,7 @@ for (const database of databases())
           'Default was there',
         )
         assert.deepEqual(first.left, { 'experiments of other workspaces': 1 })
-        assert.ok(first.notes.some(note => note.includes(`s3://bucket/far/${id(4)}`)) && first.notes.some(note => note.includes('a/b')))
+        assert.ok(first.notes.some(note => note.includes('s3://bucket/far')) && first.notes.some(note => note.includes('a/b')))
 
         const { run } = await api.get('runs/get', { run_id: id(1) })
         const birds = (await api.get('experiments/get-by-name', { experiment_name: 'birds' })).experiment
@@ -479,6 +480,44 @@ test('files are read only where they may be: not elsewhere on this machine, and 
       `${n}`,
     )
   await db.destroy()
+})
+
+test('files that cannot be reached at first come later; a place of the other server never means one of ours', async () => {
+  const { path, db: source } = mlflowDatabase('later')
+  source.close()
+  const api = await mlflowApi(await openDatabase(':memory:'))
+  try {
+    // experiment 7 of the source has the number of somebody else's here
+    for (let i = 0; i < 8; i++) await api.post('experiments/create', { name: `foreign ${i}` }, { project: 'other' })
+    const foreign = (await api.post('runs/create', { experiment_id: '7' }, { project: 'other' })).run.info.run_id
+    await api.ask('PUT', `/api/2.0/mlflow-artifacts/artifacts/7/${foreign}/artifacts/secret.txt`, {
+      text: Buffer.from('secret'),
+      project: 'other',
+    })
+    const first = await taken(path, api.db, api.objects)
+    assert.ok(first.notes.some(note => note.includes('mlflow-artifacts:/7') && note.includes('--artifacts')))
+    const { artifact_uri, experiment_id } = (await api.get('runs/get', { run_id: id(1) })).run.info
+    assert.notEqual(experiment_id, '7')
+    assert.equal(artifact_uri, `mlflow-artifacts:/${experiment_id}/${id(1)}/artifacts`)
+    assert.equal((await api.get('model-versions/get-download-uri', { name: "o'net", version: '1' })).artifact_uri, `${artifact_uri}/net`)
+    // and where a record says so all the same, the files of another project are not there
+    await api.db
+      .updateTable('tracked_runs')
+      .set({ location: `mlflow-artifacts:/7/${foreign}/artifacts` })
+      .where('id', '=', id(2))
+      .execute()
+    for (const route of [`artifacts/list?run_id=${id(2)}`, `/get-artifact?run_id=${id(2)}&path=secret.txt`])
+      assert.equal((await api.ask('GET', route)).status, 404)
+    assert.equal((await api.ask('POST', `upload-artifact?run_uuid=${id(2)}&path=secret.txt`, { text: Buffer.from('x') })).status, 404)
+    const second = await taken(path, api.db, api.objects, { artifacts: filesOf(path) })
+    assert.deepEqual(second.counts.files, { source: 3, here: 3, added: 3 })
+    assert.deepEqual(
+      (await api.get('artifacts/list', { run_id: id(1) })).files.map((file: Json) => file.path),
+      ['größe.txt', 'net'],
+    )
+  } finally {
+    await api.close()
+  }
 })
 
 // ── its API ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { storeToken } from '../../src/accounts/credentials.ts'
 import { createToken } from '../../src/accounts/tokens.ts'
 import { listSpools, sendSpools } from '../../src/track/spool-replay.ts'
 import { getTrackedRun, metricHistory, updateTrackedRun } from '../../src/track/tracked-runs.ts'
@@ -265,7 +266,10 @@ test('what a dead training left for a server elsewhere is sent by the next one f
     [[runs[0], null]],
   )
   assert.deepEqual(await in_(runs[0]!), ['failed', 'lost', 50])
-  const next = train(t, home, 50, 'end', environment)
+  // what plinth login keeps is as good as the variable
+  const config = temporaryFolder(t)
+  await storeToken(join(config, 'plinth'), server.url, { token, user: 'owner', project: 'vision' })
+  const next = train(t, home, 50, 'end', { PLINTH_URL: server.url, XDG_CONFIG_HOME: config })
   assert.equal(await next.ended, 0)
   const third = train(t, home, 50, 'wait', environment) // it has the time
   await until(

@@ -56,33 +56,35 @@ export const artifactRoutes = (db: Db, objects: Objects, models: Objects): Forei
   ...mlflowRoute('GET', '/mlflow/artifacts/list', 'viewer', async (message, { project }) => {
     const { location } = await getTrackedRun(db, project, runIn(message))
     const folder = message.text('path') ?? ''
-    return compact({ root_uri: location, files: await filesIn(objects, below(location, folder), folder) })
+    return compact({ root_uri: location, files: await filesIn(objects, await within(db, project, below(location, folder)), folder) })
   }),
   ...mlflowRoute('GET', '/mlflow/logged-models/:model_id/artifacts/directories', 'viewer', async (message, { project }) => {
     const { location } = await getLoggedModel(db, project, message.required('model_id'))
     const folder = message.text('artifact_directory_path') ?? ''
-    return compact({ root_uri: location, files: await filesIn(objects, below(location, folder), folder) })
+    return compact({ root_uri: location, files: await filesIn(objects, await within(db, project, below(location, folder)), folder) })
   }),
   ...raw('GET', '/mlflow/logged-models/:model_id/artifacts/files', 'none', async (request, { project }) => {
     const message = readQuery(request)
     const { location } = await getLoggedModel(db, project, message.required('model_id'))
-    await send(objects, below(location, message.required('artifact_file_path')), request)
+    await send(objects, await within(db, project, below(location, message.required('artifact_file_path'))), request)
     return null
   }),
   ...raw('POST', '/mlflow/upload-artifact', 'stream', async (request, { project }) => {
     const message = readQuery(request)
     const { location } = await getTrackedRun(db, project, runIn(message))
-    await objects.put(below(location, message.required('path')), request.body as Readable)
+    const path = below(location, message.required('path'))
+    await objects.put(await withinOwner(db, project, path, { itself: false }), request.body as Readable)
     return {}
   }),
   download('/get-artifact', objects, async (message, project) => {
     const { location } = await getTrackedRun(db, project, runIn(message))
-    return below(location, message.required('path'))
+    return within(db, project, below(location, message.required('path')))
   }),
   download('/model-versions/get-artifact', objects, async (message, project) => {
     const version = await getRegisteredVersion(db, project, message.required('name'), versionIn(message))
     const path = below(await placeOfVersion(db, project, version), message.required('path'))
-    return { path, objects: await artefactFiles(db, project, path, models) }
+    const artefact = await artefactFiles(db, project, path, models)
+    return { path: artefact ? path : await within(db, project, path), objects: artefact }
   }),
 ]
 

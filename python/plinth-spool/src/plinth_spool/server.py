@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import threading
 import urllib.parse
@@ -129,12 +130,12 @@ def _told(status, code, message):
 
 
 def credentials(url):
-    """As MLflow has them; without any, the token of the home for the very server that keeps it, and for nobody else."""
+    """As MLflow has them; else what `plinth login` keeps for the server; else the home's token, for the very server that keeps the home."""
     from mlflow.utils.credentials import get_default_host_creds
 
     creds = get_default_host_creds(url)
     if not creds.token and not creds.username:
-        creds.token = _token_of_home(url)
+        creds.token = _token_of_login(url) or _token_of_home(url)
     return creds
 
 
@@ -142,6 +143,17 @@ def token_id(url):
     """The public part of the token that is used; None without one."""
     found = re.match(r"plinth_([0-9a-f]{12})_", credentials(url).token or "")
     return found[1] if found else None
+
+
+def _token_of_login(url):
+    try:
+        file = pathlib.Path(os.environ.get("XDG_CONFIG_HOME") or pathlib.Path.home() / ".config") / "plinth" / "servers.json"
+        if os.name != "nt" and file.stat().st_mode & 0o077:
+            return None  # somebody else can read it
+        server = urllib.parse.urlsplit(url)
+        return json.loads(file.read_text())[f"{server.scheme}://{server.netloc}"]["token"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _token_of_home(url):
