@@ -135,6 +135,7 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
     return { manifest: next, changes, refusal: refusalOf(() => refuseUntrainable(manifest, next)) }
   }
 
+  let making: Promise<unknown> = Promise.resolve()
   return {
     reference,
     manifest,
@@ -191,12 +192,17 @@ export async function openReview(home: Home, options: ReviewOptions): Promise<Re
       return { item: act.item, place: listed.findIndex(item => item.id === act.item) }
     },
     preview,
-    async makeVersion() {
-      const { manifest: next, changes, refusal } = await preview()
-      if (!changesAnything(changes)) return { made: false, dataset: reference, manifest, changes, tested: 0 }
-      if (refusal) throw refusal
-      const tested = [...changes.relabelled, ...changes.dropped].filter(({ path }) => options.sides?.get(path) === 'test').length
-      return { made: true, dataset: await saveDataset(home, reference.name, next), manifest: next, changes, tested }
+    makeVersion() {
+      // one after the other: who asks twice at once gets the same number
+      const made = making.then(async () => {
+        const { manifest: next, changes, refusal } = await preview()
+        if (!changesAnything(changes)) return { made: false, dataset: reference, manifest, changes, tested: 0 }
+        if (refusal) throw refusal
+        const tested = [...changes.relabelled, ...changes.dropped].filter(({ path }) => options.sides?.get(path) === 'test').length
+        return { made: true, dataset: await saveDataset(home, reference.name, next), manifest: next, changes, tested }
+      })
+      making = made.catch(() => {})
+      return made
     },
     close: log.close,
   }
