@@ -23,3 +23,11 @@ export async function record(db: Db, { project, user, action, subject, details =
     .values({ at: new Date().toISOString(), project, user, action, subject, details: JSON.stringify(details) })
     .execute()
 }
+
+/** A deed that knows nothing of the log, and its entry: both or neither. */
+export const recorded = <T>(db: Db, deed: Deed, work: (db: Db) => Promise<T>): Promise<T> =>
+  db.transaction().execute(async transaction => {
+    const done = await work(transaction)
+    await record(transaction, deed)
+    return done
+  })

@@ -40,5 +40,9 @@ export async function selectLists<Row extends readonly unknown[]>(db: Db, query:
   return rows.map(row => Object.values(row as object) as unknown as Row)
 }
 
+/** In the caller's transaction, where there is one. */
+export const inTransaction = <T>(db: Db, work: (db: Db) => Promise<T>): Promise<T> =>
+  db.isTransaction ? work(db) : db.transaction().execute(work)
+
 /** By the dialect it was made with: the one of PostgreSQL changes schemas inside transactions. */
 export const speaksPostgres = (db: Db): boolean => db.getExecutor().adapter.supportsTransactionalDdl === true

@@ -1,5 +1,5 @@
 /** Experiments in the database. Everything asked for in another project is not found. */
-import type { Db } from '../db/open.ts'
+import { type Db, inTransaction } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import type { Experiment } from '../sdk/calls/experiments.ts'
 
@@ -116,7 +116,7 @@ export async function restoreExperiment(db: Db, project: string, experiment: str
   await setExperimentDeleted(db, experiment, null)
 }
 async function setExperimentDeleted(db: Db, experiment: string, deleted: number | null): Promise<void> {
-  await db.transaction().execute(async transaction => {
+  await inTransaction(db, async transaction => {
     await transaction.updateTable('experiments').set({ deleted, updated: Date.now() }).where('id', '=', Number(experiment)).execute()
     await transaction.updateTable('tracked_runs').set({ deleted }).where('experiment', '=', Number(experiment)).execute()
   })

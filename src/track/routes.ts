@@ -1,6 +1,7 @@
 /** Tracking as the contract calls it: who answers which call. */
 import { JsonText } from '../api/answers.ts'
 import { type Route, route } from '../api/route.ts'
+import { recorded } from '../db/audit.ts'
 import type { Db } from '../db/open.ts'
 import { calls as experimentCalls } from '../sdk/calls/experiments.ts'
 import { calls as runCalls } from '../sdk/calls/runs.ts'
@@ -55,8 +56,8 @@ export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
   route(runCalls.endRun, async ({ run, status, reason, ended = Date.now() }, { project }) =>
     shown(await updateTrackedRun(db, project, run, { status, reason, ended })),
   ),
-  route(runCalls.deleteRun, async ({ run }, { project }) => {
-    await setDeleted(db, project, run, true)
+  route(runCalls.deleteRun, async ({ run }, { project, principal: { user } }) => {
+    await recorded(db, { project, user, action: 'runs.delete', subject: run }, transaction => setDeleted(transaction, project, run, true))
     return {}
   }),
   route(runCalls.restoreRun, async ({ run }, { project }) => {

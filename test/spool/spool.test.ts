@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { buildSpool } from '../../scripts/build-spool.ts'
-import { getTrackedRun, updateTrackedRun } from '../../src/track/tracked-runs.ts'
+import { getTrackedRun, metricHistory, updateTrackedRun } from '../../src/track/tracked-runs.ts'
 import { startServer } from '../mlflow/server.ts'
 import { temporaryFolder } from '../track/homes.ts'
 import { assertWhole, filesIn, long, serve, statusOf, until } from '../track/trainings.ts'
@@ -78,6 +78,14 @@ test('each kind of call does what MLflow says it does, and nothing is thrown for
   })
   const [heard] = await trainer.do('mischief')
   assert.deepEqual(heard, { heard: ['metric', 'param'], params: 252, lr: '1', metrics: 1500, long: 3000, tags: 1 })
+  const [forked] = await trainer.do('forks', 3)
+  await until(
+    () => filesIn(home).filter(name => name.startsWith(forked.run)),
+    files => files.length === 0,
+  )
+  for (const name of ['parent', 'child 0', 'child 1', 'child 2'])
+    assert.equal((await metricHistory(server.db, 'default', forked.run, name)).length, 50, name)
+  assert.equal(await statusOf(server.db, forked.run), 'succeeded')
   const stop = trainer.do('stopped', 20)
   const { run } = await until(
     () => server.db.selectFrom('tracked_runs').select(['id as run', 'status']).orderBy('number', 'desc').executeTakeFirstOrThrow(),

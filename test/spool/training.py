@@ -126,6 +126,28 @@ def speak():
     )
 
 
+def forks(workers):
+    """As loaders of data do: processes that are copies of a training in the middle of its run, and log to it too."""
+    mlflow.set_experiment("forks")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("parent", 0, step=0)
+        children = []
+        for worker in range(workers):
+            child = os.fork()
+            if child == 0:
+                for step in range(50):
+                    # MLflow itself forgets the active run in a fork
+                    MlflowClient().log_metric(run.info.run_id, f"child {worker}", step, step=step)
+                os._exit(0)  # as multiprocessing ends them: nothing is sent on the way out
+            children.append(child)
+        for step in range(1, 50):
+            mlflow.log_metric("parent", step, step=step)
+        deadline = time.monotonic() + 30
+        while any(os.path.exists(f"/proc/{child}") for child in children) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    say(run=run.info.run_id)
+
+
 def mischief():
     """Nothing that somebody logs may stop a training; what cannot be kept is said once."""
     heard = []

@@ -1,5 +1,6 @@
 /** Experiments in MLflow's words. */
 import type { ForeignRoute } from '../../api/route.ts'
+import { recorded } from '../../db/audit.ts'
 import type { Db } from '../../db/open.ts'
 import type { Experiment } from '../../sdk/calls/experiments.ts'
 import {
@@ -45,8 +46,11 @@ export const experimentRoutes = (db: Db): ForeignRoute[] => [
     await renameExperiment(db, project, experimentIn(message), nameIn(message, 'new_name'))
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/experiments/delete', 'editor', async (message, { project }) => {
-    await deleteExperiment(db, project, experimentIn(message))
+  ...mlflowRoute('POST', '/mlflow/experiments/delete', 'editor', async (message, { project, principal: { user } }) => {
+    const experiment = experimentIn(message)
+    await recorded(db, { project, user, action: 'experiments.delete', subject: experiment }, transaction =>
+      deleteExperiment(transaction, project, experiment),
+    )
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/experiments/restore', 'editor', async (message, { project }) => {

@@ -1,6 +1,7 @@
 /** Logged models, and what runs used and made, in MLflow's words. */
 import { isDeepStrictEqual } from 'node:util'
 import type { ForeignRoute } from '../../api/route.ts'
+import { recorded } from '../../db/audit.ts'
 import type { Db } from '../../db/open.ts'
 import {
   createLoggedModel,
@@ -47,8 +48,11 @@ export const loggedModelRoutes = (db: Db): ForeignRoute[] => [
       ),
     }
   }),
-  ...mlflowRoute('DELETE', '/mlflow/logged-models/:model_id', 'editor', async (message, { project }) => {
-    await deleteLoggedModel(db, project, message.required('model_id'))
+  ...mlflowRoute('DELETE', '/mlflow/logged-models/:model_id', 'editor', async (message, { project, principal: { user } }) => {
+    const model = message.required('model_id')
+    await recorded(db, { project, user, action: 'logged_models.delete', subject: model }, transaction =>
+      deleteLoggedModel(transaction, project, model),
+    )
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/logged-models/search', 'viewer', async (message, { project }) => {

@@ -1,6 +1,7 @@
 /** Runs and what they log, in MLflow's words. */
 import { JsonText } from '../../api/answers.ts'
 import type { ForeignRoute } from '../../api/route.ts'
+import { recorded } from '../../db/audit.ts'
 import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
 import type { RunStatus } from '../../sdk/shapes.ts'
@@ -55,8 +56,9 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
     })
     return { run_info: infoOf(run) }
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/delete', 'editor', async (message, { project }) => {
-    await setDeleted(db, project, runIn(message), true)
+  ...mlflowRoute('POST', '/mlflow/runs/delete', 'editor', async (message, { project, principal: { user } }) => {
+    const run = runIn(message)
+    await recorded(db, { project, user, action: 'runs.delete', subject: run }, transaction => setDeleted(transaction, project, run, true))
     return {}
   }),
   ...mlflowRoute('POST', '/mlflow/runs/restore', 'editor', async (message, { project }) => {
