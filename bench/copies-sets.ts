@@ -185,12 +185,12 @@ export async function makeSet(
   if (typeof sources === 'string') return sources
   const shuffled = [...sources.entries()].sort(([a], [b]) => (order(`${name} ${a}`) < order(`${name} ${b}`) ? -1 : 1)).slice(0, all)
 
-  mkdirSync(join(folder, 'pictures'), { recursive: true })
+  mkdirSync(join(folder, 'pictures', 'all'), { recursive: true })
   const files: MadeSet['files'] = []
   const write = async (image: Sharp, source: number, edit: string) => {
     const { data, info } = await image.toBuffer({ resolveWithObject: true })
     const file = `${order(`${name} ${source} ${edit}`).slice(0, 12)}.${info.format === 'jpeg' ? 'jpg' : 'png'}`
-    writeFileSync(join(folder, 'pictures', file), data)
+    writeFileSync(join(folder, 'pictures', 'all', file), data)
     files.push({ name: file, source, picture: sources[source]!.picture, edit })
   }
   for (const [rank, [index, source]] of shuffled.entries()) {

@@ -150,7 +150,7 @@ function peers(folder: string): Record<string, [string, string][]> {
   const answer = join(folder, 'peers.json')
   if (!existsSync(answer)) {
     const script = fileURLToPath(new URL('./copies-peers.py', import.meta.url))
-    const { status, stderr } = spawnSync(peer, [script, join(folder, 'pictures'), answer], { encoding: 'utf8' })
+    const { status, stderr } = spawnSync(peer, [script, join(folder, 'pictures', 'all'), answer], { encoding: 'utf8' })
     if (status !== 0) throw new Error(`the peers failed: ${stderr.slice(-2000)}`)
   }
   return JSON.parse(readFileSync(answer, 'utf8'))
