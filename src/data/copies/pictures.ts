@@ -32,10 +32,11 @@ export interface Distinct {
 }
 
 /**
- * Below so many pixels a shirt and another shirt are as alike as a shirt and its copy (28-px clothes: docs/inside/copies.md), so only equal
+ * Below so many pixels a side, or as many in all, a shirt and another shirt are as alike as a shirt and its copy (28-px clothes: docs/inside/copies.md), so only equal
  * pixels count, and no time is spent on finding that out.
  */
 export const leastSide = 32
+export const isTiny = ({ width, height }: Pick<ManifestRow, 'width' | 'height'>): boolean => width * height < leastSide * leastSide
 
 export function distinctPictures({ manifest: { rows }, facts }: CopySearch): Distinct[] {
   return [...Map.groupBy(rows.keys(), index => rows[index]!.pixels).values()].map(own => {
@@ -46,7 +47,7 @@ export function distinctPictures({ manifest: { rows }, facts }: CopySearch): Dis
       row,
       hash: print?.hash ?? new Uint8Array(32),
       colour: print?.colour ?? '',
-      judged: (print?.quality ?? 0) >= leastQuality && Math.min(row.width, row.height) >= leastSide,
+      judged: (print?.quality ?? 0) >= leastQuality && !isTiny(row),
       grey: () => facts.grey(row.content),
     }
   })
