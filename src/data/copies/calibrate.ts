@@ -30,7 +30,7 @@ const least = 20
 /** Pictures that edits are made of: at ten edits each, five hundred in all. */
 const sampled = 50
 const falseAmong = 1 / 1000
-const smallSide = 48
+const littleSide = 48
 
 /** `share`: the part of the pairs that was compared; 1 but where the first of them said that nothing can be told. */
 export async function calibrate(
@@ -42,7 +42,7 @@ export async function calibrate(
   const judged = pictures.filter(picture => picture.judged)
   const threshold = thresholdFor(verifier, judged.length, share)
   const unclear = threshold === highest
-  const tooSmall = pictures.map(({ row }) => unclear && Math.min(row.width, row.height) < smallSide)
+  const tooSmall = pictures.map(({ row }) => unclear && Math.min(row.width, row.height) < littleSide)
   const result: Calibration = {
     threshold: Math.round(threshold * 1e4) / 1e4,
     sceneThreshold: threshold > 0.93 ? 2 : threshold - 0.1,
@@ -72,7 +72,7 @@ export async function calibrate(
 export function pilotThreshold(verifier: Verifier, pictures: readonly Distinct[], share: number): { dense: boolean; hopeless: boolean } {
   const judged = pictures.filter(picture => picture.judged)
   const threshold = thresholdFor(verifier, judged.length, share)
-  const small = judged.every(({ row }) => Math.min(row.width, row.height) < smallSide)
+  const small = judged.every(({ row }) => Math.min(row.width, row.height) < littleSide)
   return { dense: threshold > 0.95, hopeless: small && threshold === highest }
 }
 
@@ -162,7 +162,7 @@ async function recallOfEdits(
       const proposed = features !== undefined || straight <= radiusAmong(total, false) || turned <= radiusAmong(total, true)
       const count = made.get(edit)!
       count.made++
-      const small = calibration.tooSmall.includes(true) && Math.min(original.row.width, original.row.height) < smallSide
+      const small = calibration.tooSmall.includes(true) && Math.min(original.row.width, original.row.height) < littleSide
       if (proposed && !small && isSamePicture(compare(other), other, own, calibration.threshold)) count.found++
     }
     onProgress?.(index + 1, chosen.length, 'edits of your own pictures')

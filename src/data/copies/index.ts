@@ -5,7 +5,7 @@ import { type Calibration, calibrate } from './calibrate.ts'
 import { isSamePicture } from './compare.ts'
 import { holdTogether } from './grouping.ts'
 import { namedScenes } from './names.ts'
-import { type CopySearch, type Distinct, distinctPictures, isTiny, leastSide } from './pictures.ts'
+import { type CopySearch, type Distinct, distinctPictures, smallSide } from './pictures.ts'
 import { comparePairs } from './search.ts'
 import { createVerifier, type Verifier } from './verify.ts'
 
@@ -105,11 +105,11 @@ function alikePairs(verifier: Verifier, pictures: readonly Distinct[], threshold
 }
 
 function tinyPictures(pictures: readonly Distinct[]): string[] {
-  const tiny = pictures.filter(({ row }) => isTiny(row)).length
+  const tiny = pictures.filter(({ tooSmall }) => tooSmall).length
   if (tiny === 0) return []
   const many = tiny === 1 ? 'picture is' : 'pictures are'
   return [
-    `${tiny} ${many} smaller than ${leastSide} × ${leastSide} pixels: too small to tell a copy from something alike, so that only equal pixels were called copies.`,
+    `${tiny} ${many} smaller than ${smallSide} × ${smallSide} pixels: too small to tell a copy from something alike, so that only equal pixels were called copies.`,
   ]
 }
 

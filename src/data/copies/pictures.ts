@@ -28,26 +28,33 @@ export interface Distinct {
   colour: string
   /** Whether there is enough in it to compare it by more than equal pixels. */
   judged: boolean
+  /** Why it is not judged, where that is its size in a data set of small pictures. */
+  tooSmall: boolean
   grey(): Uint8Array
 }
 
 /**
- * Below so many pixels a side, or as many in all, a shirt and another shirt are as alike as a shirt and its copy (28-px clothes: docs/inside/copies.md), so only equal
- * pixels count, and no time is spent on finding that out.
+ * Pictures so small look like their neighbours as much as like their copies where the whole data set is of them (28-px clothes: docs/inside/copies.md):
+ * then only equal pixels count, and no time is spent on finding that out. Few small ones among larger pictures are compared like these.
  */
-export const leastSide = 32
-export const isTiny = ({ width, height }: Pick<ManifestRow, 'width' | 'height'>): boolean => width * height < leastSide * leastSide
+export const smallSide = 32
+const isSmall = ({ width, height }: Pick<ManifestRow, 'width' | 'height'>) => width * height < smallSide * smallSide
 
 export function distinctPictures({ manifest: { rows }, facts }: CopySearch): Distinct[] {
-  return [...Map.groupBy(rows.keys(), index => rows[index]!.pixels).values()].map(own => {
+  const distinct = [...Map.groupBy(rows.keys(), index => rows[index]!.pixels).values()]
+  const small = distinct.map(([first]) => isSmall(rows[first!]!))
+  const allSmall = small.filter(Boolean).length > distinct.length / 2
+  return distinct.map((own, index) => {
     const row = rows[own[0]!]!
     const print = facts.get(row.content)?.fingerprint
+    const tooSmall = allSmall && small[index]!
     return {
       rows: own,
       row,
       hash: print?.hash ?? new Uint8Array(32),
       colour: print?.colour ?? '',
-      judged: (print?.quality ?? 0) >= leastQuality && !isTiny(row),
+      judged: (print?.quality ?? 0) >= leastQuality && !tooSmall,
+      tooSmall,
       grey: () => facts.grey(row.content),
     }
   })
