@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { pilotThreshold } from './calibrate.ts'
 import { fewNeighbours, neighboursAmong, neighboursOf, type Pair, proposals } from './candidates.ts'
 import { type Neighbours, nearestNeighbours } from './feature-search.ts'
-import { findHashPairs } from './hash-search.ts'
+import { findHashPairs, hashRadius } from './hash-search.ts'
 import type { CopySearch, Distinct } from './pictures.ts'
 import type { Verifier } from './verify.ts'
 
@@ -33,7 +33,11 @@ export async function comparePairs(search: CopySearch, pictures: readonly Distin
   await verifier.compareAll(pilot, told('look-alikes compared', few.length))
   const { dense, hopeless } = pilotThreshold(verifier, pictures, 1 / step)
   if (hopeless) return { share: 1 / step, cut: cut > 0 }
-  const all = dense ? few : proposals(hashPairs, neighbours, judged, neighboursAmong(pictures.length))
+  // where all are alike, only the nearest have a chance to be told from the rest
+  const near = hashPairs.filter(({ distance }) => distance <= hashRadius)
+  const all = dense
+    ? proposals(near, neighbours, judged, fewNeighbours)
+    : proposals(hashPairs, neighbours, judged, neighboursAmong(pictures.length))
   await verifier.compareAll(all, told('look-alikes compared', all.length))
   for (let round = 0; neighbours && round < 3; round++) {
     const more = aroundCopies(verifier, neighbours, judged)
