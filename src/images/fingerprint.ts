@@ -10,9 +10,6 @@ export const greySide = 64
 const frequencies = 16
 export const hashBytes = (frequencies * frequencies) / 8
 
-/** A cache of fingerprints holds only those of its own number: it changes when the same picture would get another hash or grey copy. */
-export const fingerprintVersion = 3
-
 /** Quality from which a hash or a grey copy says anything about the picture: below it copies and strangers were not told apart (docs/inside/copies.md). */
 export const leastQuality = 20
 
