@@ -51,6 +51,11 @@ export function createApp(options: AppOptions): FastifyInstance {
     onConstructorPoisoning: 'error',
     routerOptions: { maxParamLength: 2000, ignoreTrailingSlash: false, caseSensitive: true },
     ...(options.trustProxy && { trustProxy: [...options.trustProxy] }),
+    // an address that cannot be decoded reaches no route and no hook
+    frameworkErrors: (error, _, reply: FastifyReply) => {
+      const { status, body } = asAnswer(error)
+      reply.headers(securityHeaders).code(status).send(body)
+    },
     genReqId: () => randomBytes(8).toString('hex'),
     ...(options.tls ? { https: { ...limits, ...options.tls } } : { http: limits }),
   }) as FastifyInstance
