@@ -2,8 +2,11 @@
  * Asks a server over keep-alive connections, one request at a time on each, as fast as it answers. A process of its own, so that what it
  * does is not in the server's time; raw sockets, because a client library costs more than the server that is measured.
  *
- *     node bench/server-load.ts '{"port":6420,"connections":8,"seconds":3,"kind":"log-metric","runs":["…"]}'     (a Load; prints a Measured)
+ *     node bench/server-load.ts '{"port":6420,"connections":8,"seconds":3,"kind":"log-metric","runs":["…"]}'
+ *
+ * Takes a Load, there or on stdin, and prints a Measured.
  */
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 
 export interface Load {
@@ -18,8 +21,11 @@ export interface Load {
   runs: string[]
   /** Where its points begin, so that no two loads send the same. */
   from?: number
-  /** Other than that, any request: GET with this path, or POST with this body. */
-  path?: string
+  /** Of `any`, one after the other: GET, or POST where there is a body. */
+  questions?: Question[]
+}
+export interface Question {
+  path: string
   body?: string
 }
 export interface Measured {
@@ -53,7 +59,10 @@ const kinds = {
         )
     return { path: '/api/2.0/mlflow/runs/log-batch', body: `{"run_id":"${run}","metrics":[${metrics.join(',')}],"params":[],"tags":[]}` }
   },
-  any: ({ path, body }: Load) => ({ path: path!, body: body ?? null }),
+  any: ({ questions }: Load, _connection: number, i: number) => {
+    const { path, body = null } = questions![i % questions!.length]!
+    return { path, body }
+  },
 } satisfies Record<string, (load: Load, connection: number, i: number) => { path: string; body: string | null }>
 
 export async function run(load: Load): Promise<Measured> {
@@ -90,7 +99,16 @@ export async function run(load: Load): Promise<Measured> {
   const took = (performance.now() - begun) / 1000
   times.sort((a, b) => a - b)
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0
-  return { requests: times.length, seconds: took, perSecond: times.length / took, p50: at(0.5), p95: at(0.95), bytes, refused, firstRefused }
+  return {
+    requests: times.length,
+    seconds: took,
+    perSecond: times.length / took,
+    p50: at(0.5),
+    p95: at(0.95),
+    bytes,
+    refused,
+    firstRefused,
+  }
 }
 
 interface Answer {
@@ -149,4 +167,4 @@ function openConnection(port: number): Promise<{ ask(text: string): Promise<Answ
   })
 }
 
-if (import.meta.main) console.log(JSON.stringify(await run(JSON.parse(process.argv[2]!) as Load)))
+if (import.meta.main) console.log(JSON.stringify(await run(JSON.parse(process.argv[2] ?? readFileSync(0, 'utf8')) as Load)))

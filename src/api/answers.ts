@@ -6,8 +6,9 @@ import { isLoopback } from './guards.ts'
 
 /** An answer that is JSON already: what is long is written as text where it is read, not as objects that are then written. */
 export class JsonText {
-  readonly text: string
-  constructor(text: string) {
+  /** As bytes where it comes from another thread. */
+  readonly text: string | Uint8Array
+  constructor(text: string | Uint8Array) {
     this.text = text
   }
 }
@@ -17,7 +18,7 @@ const worthIt = 16 * 1024
 const compress = promisify(gzip)
 
 /** Within one machine copying is cheaper than compressing; a proxy there compresses for others. */
-export async function sendAnswer(request: FastifyRequest, reply: FastifyReply, answer: unknown): Promise<string | Buffer> {
+export async function sendAnswer(request: FastifyRequest, reply: FastifyReply, answer: unknown): Promise<string | Uint8Array> {
   const text = answer instanceof JsonText ? answer.text : JSON.stringify(answer)
   reply.header('content-type', 'application/json; charset=utf-8')
   if (text.length < worthIt || isLoopback(request.ip) || !acceptsGzip(request.headers['accept-encoding'])) return text
