@@ -8,7 +8,7 @@
  *     {"end":{"status":"succeeded","reason":null,"at":1764000001000}}
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, ftruncateSync, futimesSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fsync, fsyncSync, ftruncateSync, futimesSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -156,8 +156,9 @@ export interface SpoolWriter {
   drop(lines: readonly { text: string }[]): void
   /** Lines that were given up because memory is bounded, too. */
   readonly lost: number
-  /** Makes what was appended survive a power cut, and says that the writer lives. Never throws. */
+  /** Makes what was appended survive a power cut. Never throws. */
   flush(): void
+  /** Says that the writer lives, and flushes without waiting. Never throws. */
   touch(): void
   close(): void
 }
@@ -246,7 +247,9 @@ export function openSpool(folder: string, run: string, onRefused: (error: NodeJS
     },
     touch() {
       try {
-        if (file !== null) futimesSync(file, new Date(), new Date())
+        if (file === null) return
+        futimesSync(file, new Date(), new Date())
+        fsync(file, () => {}) // aside, while the training goes on
       } catch {
         // only who looks from another machine needs it
       }
