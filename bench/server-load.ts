@@ -65,6 +65,9 @@ const kinds = {
   },
 } satisfies Record<string, (load: Load, connection: number, i: number) => { path: string; body: string | null }>
 
+/** Seconds that what was asked before the end may take longer. */
+const patience = 12
+
 export async function run(load: Load): Promise<Measured> {
   const { port, token, connections, seconds, requests = Number.POSITIVE_INFINITY, kind, from = 0 } = load
   const times: number[] = []
@@ -74,9 +77,17 @@ export async function run(load: Load): Promise<Measured> {
   let firstRefused: string | null = null
   const begun = performance.now()
   const end = begun + seconds * 1000
+  const closes: (() => void)[] = []
+  const late = setTimeout(
+    () => {
+      for (const close of closes) close()
+    },
+    (seconds + patience) * 1000,
+  )
   await Promise.all(
     Array.from({ length: connections }, async (_, connection) => {
       const { ask, close } = await openConnection(port)
+      closes.push(close)
       while (asked < requests && performance.now() < end) {
         const { path, body } = kinds[kind](load, connection, from + asked++)
         const head = `${body === null ? 'GET' : 'POST'} ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${token ? `Authorization: Bearer ${token}\r\n` : ''}`
@@ -85,24 +96,26 @@ export async function run(load: Load): Promise<Measured> {
           body === null
             ? `${head}\r\n`
             : `${head}Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-        )
+        ).catch((error: Error) => ({ status: 0, bytes: 0, beginning: error.message }))
         times.push(performance.now() - at)
         bytes += answer.bytes
         if (answer.status !== 200) {
           refused++
           firstRefused ??= answer.beginning
+          if (answer.status === 0) break
         }
       }
       close()
     }),
   )
+  clearTimeout(late)
   const took = (performance.now() - begun) / 1000
   times.sort((a, b) => a - b)
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0
   return {
     requests: times.length,
     seconds: took,
-    perSecond: times.length / took,
+    perSecond: (times.length - refused) / took,
     p50: at(0.5),
     p95: at(0.95),
     bytes,
@@ -158,10 +171,7 @@ function openConnection(port: number): Promise<{ ask(text: string): Promise<Answ
             lost = reject
             socket.write(text)
           }),
-        close: () => {
-          lost = null
-          socket.destroy()
-        },
+        close: () => socket.destroy(new Error('no answer in time')),
       }),
     )
   })
