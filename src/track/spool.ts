@@ -62,12 +62,12 @@ const kinds = {
   params: z.object({ params: Pairs }),
   tags: z.object({ tags: Pairs }),
   /** A file of the run or of a model (`of`), whose content lies beside the log under the name `part`. */
-  file: z.object({ file: z.object({ of: z.string(), path: z.string(), part: z.string().regex(/^[\w.-]{1,100}$/), bytes: z.int() }) }),
+  file: z.object({ file: z.object({ of: z.string(), path: z.string(), part: z.string().regex(/^\w[\w.-]{0,99}$/), bytes: z.int() }) }),
   /** What only MLflow's API has a word for; `path` is below /api/2.0/mlflow/. */
   call: z.object({
     call: z.object({
       method: z.enum(['POST', 'PATCH', 'DELETE']),
-      path: z.string().regex(/^[\w/.~%-]{1,1000}$/),
+      path: z.string().regex(/^(?!.*\.\.)[\w/.~%-]{1,1000}$/),
       body: z.record(z.string(), z.unknown()),
     }),
   }),
