@@ -82,7 +82,8 @@ async function start(
     async post(path, body) {
       const answer = await fetch(`http://127.0.0.1:${port}/api/2.0/mlflow/${path}`, {
         method: 'POST',
-        headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+        // its own connection: a kept one may be closed by the server in this moment
+        headers: { 'content-type': 'application/json', connection: 'close', ...(token && { authorization: `Bearer ${token}` }) },
         body: JSON.stringify(body),
       })
       if (!answer.ok) throw new Error(`${name}: ${path}: ${answer.status} ${await answer.text()}`)

@@ -191,6 +191,8 @@ export interface Connection {
   url: string | null
   /** The home's folder; null for a server elsewhere. */
   home: string | null
+  /** The home itself, for what is only here. */
+  opened: Home | null
   close(): Promise<void>
 }
 
@@ -205,12 +207,12 @@ export async function connect({ owner = false } = {}): Promise<Connection> {
     if (owner) await ownerToken(home)
     const log = createRunLog(home.db)
     const close = () => log.close().finally(() => home.close())
-    return { plinth: localClient(calls, routesOf(home, log), ownerAtHome), url: null, home: home.path, close }
+    return { plinth: localClient(calls, routesOf(home, log), ownerAtHome), url: null, home: home.path, opened: home, close }
   }
   const url = serverAddress(given)
   const token = serverToken() ?? (await storedToken(configFolder(), url))
   if (!token) throw new Failure('login_needed', { url })
-  return { plinth: remoteClient({ url, token }), url, home: null, close: async () => {} }
+  return { plinth: remoteClient({ url, token }), url, home: null, opened: null, close: async () => {} }
 }
 
 /** Says it where two versions do not understand each other. */
@@ -237,6 +239,7 @@ export function remoteClient({ url, token }: { url: string; token: string }): Cl
 }
 
 export { forgetToken, serverAddress, storeToken } from './accounts/credentials.ts'
+export { deleteRun as deleteTraining, listRuns as listTrainings, settleRuns as settleTrainings } from './track/runs.ts'
 /** A new token for the owner in the home's file; the one before is worth nothing any more. */
 export const resetToken = resetOwnerToken
 

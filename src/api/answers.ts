@@ -13,13 +13,15 @@ export class JsonText {
   }
 }
 
+export const jsonOf = (answer: unknown): string | Uint8Array => (answer instanceof JsonText ? answer.text : JSON.stringify(answer))
+
 /** Below this, in characters, compressing saves no packet worth the time. */
 const worthIt = 16 * 1024
 const compress = promisify(gzip)
 
 /** Within one machine copying is cheaper than compressing; a proxy there compresses for others. */
 export async function sendAnswer(request: FastifyRequest, reply: FastifyReply, answer: unknown): Promise<string | Uint8Array> {
-  const text = answer instanceof JsonText ? answer.text : JSON.stringify(answer)
+  const text = jsonOf(answer)
   reply.header('content-type', 'application/json; charset=utf-8')
   if (text.length < worthIt || isLoopback(request.ip) || !acceptsGzip(request.headers['accept-encoding'])) return text
   reply.headers({ 'content-encoding': 'gzip', vary: 'accept-encoding' })
