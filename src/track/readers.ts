@@ -18,9 +18,9 @@ export interface Asked {
   input: unknown
 }
 export type Read =
-  | { text: Uint8Array; failure?: never }
-  | { text?: never; failure: SentFailure }
-  | { text?: never; failure?: never; problem: string }
+  | { json: Uint8Array<ArrayBuffer>; failure?: never }
+  | { json?: never; failure: SentFailure }
+  | { json?: never; failure?: never; problem: string }
 
 /** Milliseconds without a question after which a reader ends: it holds some 30 MB. */
 const idle = 60_000
@@ -59,7 +59,7 @@ export function openReaders(db: Db, path: string, most = Math.min(4, availablePa
           waiting.push({ asked: { question: question.name, project, input }, done })
           next()
         })
-        if (read?.text) return new JsonText(read.text)
+        if (read?.json) return new JsonText(read.json)
         if (read) throw read.failure ? Failure.received(read.failure) : new Error(read.problem)
       } else if (!closed) start()
       return await here.ask(question, project, input)

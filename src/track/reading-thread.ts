@@ -22,9 +22,8 @@ port.on('message', async (asked: Asked | null) => {
     return await db.destroy()
   }
   try {
-    // a buffer of its own, which can be handed over; a Buffer's may be shared
-    const text = new TextEncoder().encode(await byName.get(asked.question)!(db, asked.project, asked.input))
-    port.postMessage({ text } satisfies Read, [text.buffer as ArrayBuffer])
+    const { bytes } = await byName.get(asked.question)!(db, asked.project, asked.input)
+    port.postMessage({ json: bytes } satisfies Read, [bytes.buffer])
   } catch (error) {
     if (error instanceof Failure) port.postMessage({ failure: { code: error.code, details: error.details } } satisfies Read)
     else port.postMessage({ problem: error instanceof Error ? error.message : String(error) } satisfies Read)

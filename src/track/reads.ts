@@ -1,9 +1,9 @@
 /** Questions that read much, such as a search of thousands of runs: asked so that whoever logs does not wait for them. */
-import { JsonText } from '../api/answers.ts'
+import type { JsonText } from '../api/answers.ts'
 import type { Db } from '../db/open.ts'
 
-/** Reads, and writes the answer as JSON. A function with a name: it may be called in another thread (reading-thread.ts lists them). */
-export type Question<Input> = (db: Db, project: string, input: Input) => Promise<string>
+/** A function with a name: it may be called in another thread (reading-thread.ts lists them). */
+export type Question<Input> = (db: Db, project: string, input: Input) => Promise<JsonText>
 
 export interface Reads {
   /** throws what the question throws */
@@ -13,6 +13,6 @@ export interface Reads {
 
 /** In this thread: PostgreSQL reads in a process of its own anyway. */
 export const readHere = (db: Db): Reads => ({
-  ask: async (question, project, input) => new JsonText(await question(db, project, input)),
+  ask: (question, project, input) => question(db, project, input),
   close: async () => {},
 })

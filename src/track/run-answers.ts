@@ -1,4 +1,5 @@
 /** Runs and histories as the contract answers them. */
+import { type JsonText, jsonText } from '../api/answers.ts'
 import type { Db } from '../db/open.ts'
 import type { AnyNumber } from '../sdk/contract.ts'
 import { thinnedHistory } from './history.ts'
@@ -18,10 +19,10 @@ const asText = ({ run: { number: _, ...run }, params, tags, metrics }: RunText) 
   `${JSON.stringify(run).slice(0, -1)},"params":${params || '{}'},"tags":${tags || '{}'},"metrics":${metrics || '[]'}}`
 
 /** throws search_invalid, page_invalid */
-export async function foundRunsText(db: Db, project: string, search: RunSearch): Promise<string> {
+export async function foundRunsText(db: Db, project: string, search: RunSearch): Promise<JsonText> {
   const { numbers, next } = await searchRuns(db, project, search)
-  const items = (await runTexts(db, numbers, words)).map(asText)
-  return `{"items":[${items.join()}],"next":${JSON.stringify(next)}}`
+  const items = (await runTexts(db, numbers, words)).map((run, i) => (i === 0 ? '' : ',') + asText(run))
+  return jsonText(['{"items":[', ...items, `],"next":${JSON.stringify(next)}}`])
 }
 
 /** throws tracked_run_not_found */
@@ -29,9 +30,9 @@ export async function historyText(
   db: Db,
   project: string,
   { run, key, points }: { run: string; key: string; points: number },
-): Promise<string> {
+): Promise<JsonText> {
   const history = await thinnedHistory(db, project, run, key, points)
-  return JSON.stringify({
+  const answer = JSON.stringify({
     ...{ key, total: history.total },
     points: history.points.map(({ value, least, greatest, ...point }) => ({
       ...point,
@@ -40,4 +41,5 @@ export async function historyText(
       greatest: inJson(greatest),
     })),
   })
+  return jsonText([answer])
 }

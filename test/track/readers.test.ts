@@ -1,6 +1,7 @@
 /** Questions asked beside the main thread are answered as here. */
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
+import type { JsonText } from '../../src/api/answers.ts'
 import { createRunLog } from '../../src/track/log.ts'
 import { foundRuns } from '../../src/track/mlflow/run-words.ts'
 import { openReaders } from '../../src/track/readers.ts'
@@ -21,7 +22,7 @@ after(async () => {
   await db.destroy()
 })
 const everything = { experiments: ['0'], filter: '', orderBy: [], view: 'active', limit: 100 } as const
-const textOf = (text: string | Uint8Array) => Buffer.from(text).toString()
+const textOf = ({ bytes }: JsonText) => Buffer.from(bytes).toString()
 
 test('what was acknowledged is seen, and every answer is the same as in this thread', async () => {
   const here = readHere(db)
@@ -36,9 +37,9 @@ test('what was acknowledged is seen, and every answer is the same as in this thr
       here.ask(foundRunsText, 'default', search),
       here.ask(foundRuns, 'default', search),
     ])
-    assert.equal(textOf(ours.text), textOf(wanted.text))
-    assert.equal(textOf(theirs.text), textOf(wantedTheirs.text))
-    assert.equal(JSON.parse(textOf(history.text)).total, 1)
+    assert.equal(textOf(ours), textOf(wanted))
+    assert.equal(textOf(theirs), textOf(wantedTheirs))
+    assert.equal(JSON.parse(textOf(history)).total, 1)
   }
 })
 
@@ -46,16 +47,13 @@ test('a refusal comes with its code, and the next question is answered', async (
   const wrong = { ...everything, experiments: ['0'], orderBy: [], filter: 'nonsense' }
   const asked = await Promise.allSettled(Array.from({ length: 8 }, () => readers.ask(foundRunsText, 'default', wrong)))
   for (const answer of asked) assert.equal(answer.status === 'rejected' && answer.reason.code, 'search_invalid')
-  assert.match(textOf((await readers.ask(foundRunsText, 'other', { ...wrong, filter: '' })).text), /"items":\[\]/)
+  assert.match(textOf(await readers.ask(foundRunsText, 'other', { ...wrong, filter: '' })), /"items":\[\]/)
 })
 
 test('a database that a reader cannot open is read here', async () => {
   const nowhere = openReaders(db, '/nowhere/plinth.db')
   for (let i = 0; i < 3; i++)
-    assert.match(
-      textOf((await nowhere.ask(foundRunsText, 'default', { ...everything, experiments: ['0'], orderBy: [] })).text),
-      /"items":\[\{/,
-    )
+    assert.match(textOf(await nowhere.ask(foundRunsText, 'default', { ...everything, experiments: ['0'], orderBy: [] })), /"items":\[\{/)
   await nowhere.close()
 })
 
@@ -64,6 +62,6 @@ test('what is asked while they close is answered', async () => {
   const search = { ...everything, experiments: ['0'], orderBy: [] }
   await closing.ask(foundRunsText, 'default', search)
   const [answer] = await Promise.all([closing.ask(foundRunsText, 'default', search), closing.close()])
-  assert.match(textOf(answer.text), /"items":\[\{/)
-  assert.match(textOf((await closing.ask(foundRunsText, 'default', search)).text), /"items":\[\{/)
+  assert.match(textOf(answer), /"items":\[\{/)
+  assert.match(textOf(await closing.ask(foundRunsText, 'default', search)), /"items":\[\{/)
 })

@@ -1,5 +1,6 @@
 /** Metrics over time in MLflow's words: whole, in pages, or thinned out for its charts. */
 import { type RawBuilder, type SqlBool, sql } from 'kysely'
+import { type JsonText, jsonText } from '../../api/answers.ts'
 import type { ForeignRoute } from '../../api/route.ts'
 import { type Db, speaksPostgres } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
@@ -39,12 +40,12 @@ export const historyRoutes = (reads: Reads): ForeignRoute[] => [
 
 type OfRun = { run: string; key: string; limit: number | undefined; after: string | null }
 /** throws tracked_run_not_found, page_invalid */
-export async function historyPage(db: Db, project: string, { run, key, limit = mostPoints, after }: OfRun): Promise<string> {
+export async function historyPage(db: Db, project: string, { run, key, limit = mostPoints, after }: OfRun): Promise<JsonText> {
   const { number } = await rowOf(db, project, run)
   const points = await pointsOf(db, number, key, { limit: limit + 1, after: after === null ? null : place(after) })
   const page = points.slice(0, limit)
   const last = page.at(-1)
-  return JSON.stringify(
+  return written(
     compact({
       metrics: page.map(point => asMlflowPoint(key, point)),
       next_page_token: last && points.length > page.length ? token(last) : null,
@@ -54,26 +55,28 @@ export async function historyPage(db: Db, project: string, { run, key, limit = m
 
 type OfRuns = { runs: readonly string[]; key: string; most: number }
 /** throws tracked_run_not_found */
-export async function wholeHistories(db: Db, project: string, { runs, key, most }: OfRuns): Promise<string> {
+export async function wholeHistories(db: Db, project: string, { runs, key, most }: OfRuns): Promise<JsonText> {
   const metrics: object[] = []
   for (const run of [...new Set(runs)].toSorted()) {
     const { number } = await rowOf(db, project, run)
     const points = await pointsOf(db, number, key, { limit: Math.max(0, most - metrics.length), after: null })
     for (const point of points) metrics.push({ ...asMlflowPoint(key, point), run_id: run })
   }
-  return JSON.stringify({ metrics }) // also when it is empty: its reader counts on it
+  return written({ metrics }) // also when it is empty: its reader counts on it
 }
 
 type OfSteps = OfRuns & { steps: { from: number; to: number } | null }
 /** throws tracked_run_not_found */
-export async function samplesInBulk(db: Db, project: string, { runs, key, most, steps }: OfSteps): Promise<string> {
+export async function samplesInBulk(db: Db, project: string, { runs, key, most, steps }: OfSteps): Promise<JsonText> {
   const numbers: [string, number][] = []
   for (const run of runs) numbers.push([run, (await rowOf(db, project, run)).number])
   const metrics: object[] = []
   for (const [run, number] of numbers)
     for (const point of await sampled(db, number, key, most, steps)) metrics.push({ ...asMlflowPoint(key, point), run_id: run })
-  return JSON.stringify(compact({ metrics }))
+  return written(compact({ metrics }))
 }
+
+const written = (answer: object) => jsonText([JSON.stringify(answer)])
 
 const mostPoints = Number.MAX_SAFE_INTEGER - 1
 const mostInBulk = 25_000

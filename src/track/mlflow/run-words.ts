@@ -1,4 +1,5 @@
 /** Runs as MLflow calls them. */
+import { type JsonText, jsonText } from '../../api/answers.ts'
 import type { Db } from '../../db/open.ts'
 import type { RunStatus } from '../../sdk/shapes.ts'
 import { linksOf, type RunLinks } from '../run-links.ts'
@@ -71,14 +72,12 @@ const linked = (links: RunLinks | undefined) => ({
 // ── the same as text, for many ──────────────────────────────────────────────────────────────────────────────────────────────
 
 /** throws search_invalid, page_invalid */
-export async function foundRuns(db: Db, project: string, search: RunSearch): Promise<string> {
+export async function foundRuns(db: Db, project: string, search: RunSearch): Promise<JsonText> {
   const { numbers, next } = await searchRuns(db, project, search)
-  const runs = await asMlflowText(db, numbers)
-  const fields = [
-    ...(runs.length > 0 ? [`"runs":[${runs.join()}]`] : []),
-    ...(next === null ? [] : [`"next_page_token":${JSON.stringify(next)}`]),
-  ]
-  return `{${fields}}`
+  const more = next === null ? '' : `"next_page_token":${JSON.stringify(next)}`
+  if (numbers.length === 0) return jsonText([`{${more}}`])
+  const runs = (await asMlflowText(db, numbers)).map((run, i) => (i === 0 ? '' : ',') + run)
+  return jsonText(['{"runs":[', ...runs, `]${more && `,${more}`}}`])
 }
 
 async function asMlflowText(db: Db, numbers: readonly number[]): Promise<string[]> {
