@@ -155,7 +155,7 @@ async function measureMany(): Promise<void> {
   const rows: string[][] = []
   for (const [what, question] of Object.entries(questions)) {
     const asked = Array.from({ length: 100 }, (_, i) => question(runs[(i * 7919) % runs.length]!, i))
-    const { p50, p95, requests } = await measured(plinth, {
+    const { p50, p95, requests, refused, firstRefused } = await measured(plinth, {
       kind: 'any',
       connections: 1,
       runs: [],
@@ -163,6 +163,7 @@ async function measureMany(): Promise<void> {
       seconds: 6,
       requests: 200,
     })
+    if (refused > 0) throw new Error(`${what}: ${firstRefused}`)
     rows.push([what, ms(p50), ms(p95), String(requests)])
   }
   const points = runs.length * 50_000
@@ -177,9 +178,13 @@ async function measureArtifacts(): Promise<void> {
   const size = 2 * 2 ** 30
   const rows: string[][] = []
   for (const server of servers) {
+    const place = await artifactsOf(server)
     const before = server.peak()
     const begun = performance.now()
-    const status = await Promise.race([upload(server, size), new Promise<null>(resolve => setTimeout(resolve, 45_000, null))])
+    const status = await Promise.race([
+      upload(server, `${place}/model.bin`, size),
+      new Promise<null>(resolve => setTimeout(resolve, 45_000, null)),
+    ])
     const seconds = (performance.now() - begun) / 1000
     rows.push([
       server.name,
@@ -191,12 +196,18 @@ async function measureArtifacts(): Promise<void> {
   table(['2 GiB upload', '', 'most memory before', 'after'], rows)
 }
 
-function upload({ port, token }: Server, size: number): Promise<number> {
+/** Where files of a new run go, as a path of the artifacts' API. */
+async function artifactsOf(server: Server): Promise<string> {
+  const { run } = (await server.post('runs/create', { experiment_id: '0' })) as { run: { info: { artifact_uri: string } } }
+  return run.info.artifact_uri.replace(/^mlflow-artifacts:\/*/, '')
+}
+
+function upload({ port, token }: Server, path: string, size: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const part = Buffer.alloc(2 ** 20)
     const sent = request(
       {
-        ...{ host: '127.0.0.1', port, method: 'PUT', path: '/api/2.0/mlflow-artifacts/artifacts/1/big/artifacts/model.bin' },
+        ...{ host: '127.0.0.1', port, method: 'PUT', path: `/api/2.0/mlflow-artifacts/artifacts/${path}` },
         headers: { 'content-length': size, 'content-type': 'application/octet-stream', ...(token && { authorization: `Bearer ${token}` }) },
       },
       answer => answer.resume().on('end', () => resolve(answer.statusCode!)),
