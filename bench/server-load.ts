@@ -2,8 +2,11 @@
  * Asks a server over keep-alive connections, one request at a time on each, as fast as it answers. A process of its own, so that what it
  * does is not in the server's time; raw sockets, because a client library costs more than the server that is measured.
  *
- *     node bench/server-load.ts '{"port":6420,"connections":8,"seconds":3,"kind":"log-metric","runs":["…"]}'     (a Load; prints a Measured)
+ *     node bench/server-load.ts '{"port":6420,"connections":8,"seconds":3,"kind":"log-metric","runs":["…"]}'
+ *
+ * Takes a Load, there or on stdin, and prints a Measured.
  */
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 
 export interface Load {
@@ -18,8 +21,11 @@ export interface Load {
   runs: string[]
   /** Where its points begin, so that no two loads send the same. */
   from?: number
-  /** Other than that, any request: GET with this path, or POST with this body. */
-  path?: string
+  /** Of `any`, one after the other: GET, or POST where there is a body. */
+  questions?: Question[]
+}
+export interface Question {
+  path: string
   body?: string
 }
 export interface Measured {
@@ -53,8 +59,14 @@ const kinds = {
         )
     return { path: '/api/2.0/mlflow/runs/log-batch', body: `{"run_id":"${run}","metrics":[${metrics.join(',')}],"params":[],"tags":[]}` }
   },
-  any: ({ path, body }: Load) => ({ path: path!, body: body ?? null }),
+  any: ({ questions }: Load, _connection: number, i: number) => {
+    const { path, body = null } = questions![i % questions!.length]!
+    return { path, body }
+  },
 } satisfies Record<string, (load: Load, connection: number, i: number) => { path: string; body: string | null }>
+
+/** Seconds that what was asked before the end may take longer. */
+const patience = 12
 
 export async function run(load: Load): Promise<Measured> {
   const { port, token, connections, seconds, requests = Number.POSITIVE_INFINITY, kind, from = 0 } = load
@@ -65,9 +77,17 @@ export async function run(load: Load): Promise<Measured> {
   let firstRefused: string | null = null
   const begun = performance.now()
   const end = begun + seconds * 1000
+  const closes: (() => void)[] = []
+  const late = setTimeout(
+    () => {
+      for (const close of closes) close()
+    },
+    (seconds + patience) * 1000,
+  )
   await Promise.all(
     Array.from({ length: connections }, async (_, connection) => {
       const { ask, close } = await openConnection(port)
+      closes.push(close)
       while (asked < requests && performance.now() < end) {
         const { path, body } = kinds[kind](load, connection, from + asked++)
         const head = `${body === null ? 'GET' : 'POST'} ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${token ? `Authorization: Bearer ${token}\r\n` : ''}`
@@ -76,24 +96,26 @@ export async function run(load: Load): Promise<Measured> {
           body === null
             ? `${head}\r\n`
             : `${head}Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-        )
+        ).catch((error: Error) => ({ status: 0, bytes: 0, beginning: error.message }))
         times.push(performance.now() - at)
         bytes += answer.bytes
         if (answer.status !== 200) {
           refused++
           firstRefused ??= answer.beginning
+          if (answer.status === 0) break
         }
       }
       close()
     }),
   )
+  clearTimeout(late)
   const took = (performance.now() - begun) / 1000
   times.sort((a, b) => a - b)
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0
   return {
     requests: times.length,
     seconds: took,
-    perSecond: times.length / took,
+    perSecond: (times.length - refused) / took,
     p50: at(0.5),
     p95: at(0.95),
     bytes,
@@ -149,13 +171,10 @@ function openConnection(port: number): Promise<{ ask(text: string): Promise<Answ
             lost = reject
             socket.write(text)
           }),
-        close: () => {
-          lost = null
-          socket.destroy()
-        },
+        close: () => socket.destroy(new Error('no answer in time')),
       }),
     )
   })
 }
 
-if (import.meta.main) console.log(JSON.stringify(await run(JSON.parse(process.argv[2]!) as Load)))
+if (import.meta.main) console.log(JSON.stringify(await run(JSON.parse(process.argv[2] ?? readFileSync(0, 'utf8')) as Load)))

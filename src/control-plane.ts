@@ -18,7 +18,7 @@ import { type RateLimits, usualLimits } from './api/rate-limit.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
 import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
 import { configFolder, home as homePath, mlflowAuthorization, serverToken, serverUrl, version } from './config.ts'
-import { showTarget } from './db/dialect.ts'
+import { isPostgres, showTarget } from './db/dialect.ts'
 import type { Home } from './db/home.ts'
 import { shrinkDatabase } from './db/size.ts'
 import { Failure } from './failure.ts'
@@ -38,6 +38,8 @@ import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
 import { mlflowRoutes } from './track/mlflow/routes.ts'
 import { modelRoutes } from './track/model-routes.ts'
+import { openReaders } from './track/readers.ts'
+import { type Reads, readHere } from './track/reads.ts'
 import { startReaper } from './track/reaper.ts'
 import type { RestoreOptions } from './track/restore.ts'
 import { trackingRoutes } from './track/routes.ts'
@@ -121,11 +123,13 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   const token = await ownerToken(home)
   const spoolAccess = createSpoolAccess(home.db)
   const principals = rememberPrincipals(authorization => authenticate(home.db, authorization))
+  const reads = isPostgres(home.target) ? readHere(home.db) : openReaders(home.db, home.target)
   const app = createApp({
-    routes: routesOf(home, runLog, principals.forget),
-    foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), async () =>
-      metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
-    ),
+    routes: routesOf(home, runLog, { reads, rightsChanged: principals.forget }),
+    foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), {
+      reads,
+      metrics: async () => metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
+    }),
     authenticate: async authorization => spoolAccess.principal(authorization) ?? (await principals.authenticate(authorization)),
     limits,
     loopback: isLoopback(host) && !behindProxy,
@@ -146,6 +150,7 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
     clearTimeout(late)
     for (const stop of stops) await stop()
     await runLog.close()
+    await reads.close()
     metrics.close()
     await keeping.release()
   }
@@ -186,6 +191,8 @@ export interface Connection {
   url: string | null
   /** The home's folder; null for a server elsewhere. */
   home: string | null
+  /** The home itself, for what is only here. */
+  opened: Home | null
   close(): Promise<void>
 }
 
@@ -200,12 +207,12 @@ export async function connect({ owner = false } = {}): Promise<Connection> {
     if (owner) await ownerToken(home)
     const log = createRunLog(home.db)
     const close = () => log.close().finally(() => home.close())
-    return { plinth: localClient(calls, routesOf(home, log), ownerAtHome), url: null, home: home.path, close }
+    return { plinth: localClient(calls, routesOf(home, log), ownerAtHome), url: null, home: home.path, opened: home, close }
   }
   const url = serverAddress(given)
   const token = serverToken() ?? (await storedToken(configFolder(), url))
   if (!token) throw new Failure('login_needed', { url })
-  return { plinth: remoteClient({ url, token }), url, home: null, close: async () => {} }
+  return { plinth: remoteClient({ url, token }), url, home: null, opened: null, close: async () => {} }
 }
 
 /** Says it where two versions do not understand each other. */
@@ -232,15 +239,20 @@ export function remoteClient({ url, token }: { url: string; token: string }): Cl
 }
 
 export { forgetToken, serverAddress, storeToken } from './accounts/credentials.ts'
+export { deleteRun as deleteTraining, listRuns as listTrainings, settleRuns as settleTrainings } from './track/runs.ts'
 /** A new token for the owner in the home's file; the one before is worth nothing any more. */
 export const resetToken = resetOwnerToken
 
 /** Every call of the contract and who answers it. */
-export const routesOf = ({ db, path }: Pick<Home, 'db' | 'path'>, log: RunLog, rightsChanged: () => void = () => {}): Route[] => [
+export const routesOf = (
+  { db, path }: Pick<Home, 'db' | 'path'>,
+  log: RunLog,
+  { reads = readHere(db), rightsChanged = () => {} }: { reads?: Reads; rightsChanged?: () => void } = {},
+): Route[] => [
   route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
   ...accountRoutes(db, rightsChanged),
   ...modelRoutes(db, path),
-  ...trackingRoutes(db, log),
+  ...trackingRoutes(db, log, reads),
 ]
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
@@ -248,7 +260,7 @@ export const foreignRoutesOf = (
   { db, path: folder }: Pick<Home, 'db' | 'path'>,
   log: RunLog,
   objects: Objects,
-  metrics: () => Promise<string> = async () => '',
+  { reads = readHere(db), metrics = async () => '' }: { reads?: Reads; metrics?: () => Promise<string> } = {},
 ): ForeignRoute[] => [
   ...['/healthz', '/health'].map(
     (path): ForeignRoute => ({
@@ -284,5 +296,5 @@ export const foreignRoutesOf = (
       return null
     },
   },
-  ...mlflowRoutes({ db, log, objects, models: diskObjects(join(folder, 'models')), home: folder }),
+  ...mlflowRoutes({ db, log, objects, models: diskObjects(join(folder, 'models')), home: folder, reads }),
 ]

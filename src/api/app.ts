@@ -51,7 +51,12 @@ export function createApp(options: AppOptions): FastifyInstance {
     onConstructorPoisoning: 'error',
     routerOptions: { maxParamLength: 2000, ignoreTrailingSlash: false, caseSensitive: true },
     ...(options.trustProxy && { trustProxy: [...options.trustProxy] }),
-    genReqId: () => randomBytes(8).toString('hex'),
+    // an address that cannot be decoded reaches no route and no hook
+    frameworkErrors: (error, _, reply: FastifyReply) => {
+      const { status, body } = asAnswer(error)
+      reply.headers(securityHeaders).code(status).send(body)
+    },
+    genReqId: requestIds(),
     ...(options.tls ? { https: { ...limits, ...options.tls } } : { http: limits }),
   }) as FastifyInstance
   const door = createDoor(options.limits ?? usualLimits, options.authenticate)
@@ -100,6 +105,13 @@ export function createApp(options: AppOptions): FastifyInstance {
   return app
 }
 
+/** Random once, then counted: unique in the logs of many servers. */
+function requestIds(): () => string {
+  const server = randomBytes(5).toString('hex')
+  let count = 0
+  return () => `${server}${(count++).toString(36).padStart(4, '0')}`
+}
+
 type Asked = FastifyRequest & { principal?: Principal | null; problem?: unknown }
 
 /** Checked before the body is read. */
@@ -112,11 +124,24 @@ const rightOf = (right: Route['call']['right'], door: Door) => async (request: F
 
 function contextOf(request: FastifyRequest, reply: FastifyReply): Context {
   const { principal } = request as Asked
+  let signal: AbortSignal | undefined
+  return {
+    principal: principal!,
+    project: principal?.project ?? 'default',
+    // made for the few that ask: most calls are over before anybody could go
+    get signal() {
+      signal ??= whenGone(reply)
+      return signal
+    },
+  }
+}
+function whenGone({ raw }: FastifyReply): AbortSignal {
   const gone = new AbortController()
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) gone.abort()
+  if (raw.destroyed) gone.abort()
+  raw.once('close', () => {
+    if (!raw.writableFinished) gone.abort()
   })
-  return { principal: principal!, project: principal?.project ?? 'default', signal: gone.signal }
+  return gone.signal
 }
 
 function mount(app: FastifyInstance, { call, answer }: Route, door: Door): void {
@@ -145,14 +170,18 @@ function mountForeign(scope: FastifyInstance, route: ForeignRoute, door: Door): 
       reply.code(status).headers(headersOf(error)).send(body)
     },
     handler: async (request, reply) => {
-      // a route that writes its answer itself still carries the headers of all answers
-      for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value)
-      const query = new URLSearchParams(request.url.split('?')[1] ?? '')
-      const { raw } = request
-      const answered = await route.answer(
-        { params: request.params as Record<string, string>, query, body: request.body, raw, response: reply.raw },
-        contextOf(request, reply),
-      )
+      const { raw, body, url } = request
+      const at = url.indexOf('?')
+      const asked = {
+        ...{ params: request.params as Record<string, string>, body, raw },
+        query: new URLSearchParams(at < 0 ? '' : url.slice(at + 1)),
+        get response() {
+          // a route that writes its answer itself still carries the headers of all answers
+          for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value)
+          return reply.raw
+        },
+      }
+      const answered = await route.answer(asked, contextOf(request, reply))
       if (answered === null) return reply.hijack()
       return typeof answered === 'string' ? answered : await sendAnswer(request, reply, answered)
     },

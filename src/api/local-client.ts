@@ -2,6 +2,7 @@
 import { Failure } from '../failure.ts'
 import type { Client } from '../sdk/client.ts'
 import type { Call } from '../sdk/contract.ts'
+import { jsonOf } from './answers.ts'
 import { checkRight, type Principal } from './principal.ts'
 import type { Route } from './route.ts'
 
@@ -21,7 +22,9 @@ export function localClient<const Calls extends Record<string, Call>>(
       throw new Failure('api_request_invalid', { problem: `${issue?.path.join('.')}: ${issue?.message}` })
     }
     // through JSON, as everybody else gets it
-    return call.output.parse(JSON.parse(JSON.stringify(await answer(read.data, { principal, project: principal.project, signal }))))
+    return call.output.parse(
+      JSON.parse(Buffer.from(jsonOf(await answer(read.data, { principal, project: principal.project, signal }))).toString()),
+    )
   }
   return Object.fromEntries(
     Object.entries(calls).map(([name, call]) => [

@@ -12,7 +12,7 @@ export interface RateLimits {
   /** Wrong tokens a minute from one address. */
   failures: number
 }
-export const usualLimits: RateLimits = { requests: 10_000, failures: 30 }
+export const usualLimits: RateLimits = { requests: 25_000, failures: 30 }
 
 export interface Limiter {
   /** Seconds until there is something in the bucket again; 0 where there is. */

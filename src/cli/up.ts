@@ -34,7 +34,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
       type: 'integer',
       minimum: 1,
       maximum: 1_000_000,
-      default: 10_000,
+      default: 25_000,
       summary: 'requests a second that one token may make',
     },
     'wrong-tokens': {

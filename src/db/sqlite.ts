@@ -33,7 +33,7 @@ export async function connect(path: string): Promise<Db> {
   const { DatabaseSync } = await importQuietly()
   let database: DatabaseSync | null = null
   try {
-    if (path !== ':memory:') closeSync(openSync(path, 'a', 0o600)) // SQLite would make it readable for everybody
+    if (path !== ':memory:') makeFile(path)
     database = new DatabaseSync(path, {
       timeout: standstill,
       enableForeignKeyConstraints: true,
@@ -48,6 +48,18 @@ export async function connect(path: string): Promise<Db> {
     throw sqliteFailure(error, path)
   }
   return new Kysely<Schema>({ dialect: new Dialect({ database: adapter(database, path) }, () => database.isTransaction) })
+}
+
+/**
+ * SQLite would make it readable for everybody. One that is there is left alone: closing any descriptor of a file drops all locks that this
+ * process has on it, also those of its other connections (sqlite.org/howtocorrupt.html, 2.2).
+ */
+function makeFile(path: string): void {
+  try {
+    closeSync(openSync(path, 'ax', 0o600))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
 }
 
 /** Changing the mode does not wait for other processes as statements do: two that open a new home together would fail. */

@@ -1,19 +1,16 @@
 /** Tracking as the contract calls it: who answers which call. */
-import { JsonText } from '../api/answers.ts'
 import { type Route, route } from '../api/route.ts'
 import { recorded } from '../db/audit.ts'
 import type { Db } from '../db/open.ts'
 import { calls as experimentCalls } from '../sdk/calls/experiments.ts'
 import { calls as runCalls } from '../sdk/calls/runs.ts'
-import type { AnyNumber } from '../sdk/contract.ts'
 import { createExperiment, getExperiment, getOrCreateExperiment, listExperiments } from './experiments.ts'
-import { thinnedHistory } from './history.ts'
 import type { RunLog } from './log.ts'
-import { type RunText, type RunWords, runTexts } from './run-text.ts'
-import { searchRuns } from './search/runs.ts'
-import { beat, createTrackedRun, getTrackedRun, resumeTrackedRun, setDeleted, type TrackedRun, updateTrackedRun } from './tracked-runs.ts'
+import { type Reads, readHere } from './reads.ts'
+import { foundRunsText, historyText, shown } from './run-answers.ts'
+import { beat, createTrackedRun, getTrackedRun, resumeTrackedRun, setDeleted, updateTrackedRun } from './tracked-runs.ts'
 
-export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
+export const trackingRoutes = (db: Db, log: RunLog, reads: Reads = readHere(db)): Route[] => [
   route(experimentCalls.createExperiment, (input, { project }) => createExperiment(db, project, input)),
   route(experimentCalls.getOrCreateExperiment, (input, { project }) => getOrCreateExperiment(db, project, input)),
   route(experimentCalls.getExperiment, ({ experiment }, { project }) => getExperiment(db, project, experiment)),
@@ -29,11 +26,7 @@ export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
     ),
   ),
   route(runCalls.getRun, async ({ run }, { project }) => shown(await getTrackedRun(db, project, run))),
-  route(runCalls.searchRuns, async (input, { project }) => {
-    const { numbers, next } = await searchRuns(db, project, input)
-    const items = (await runTexts(db, numbers, words)).map(asText)
-    return new JsonText(`{"items":[${items.join()}],"next":${JSON.stringify(next)}}`)
-  }),
+  route(runCalls.searchRuns, (input, { project }) => reads.ask(foundRunsText, project, input)),
   route(runCalls.logToRun, async ({ run, metrics, params, tags }, { project }) => {
     await log.log({
       project,
@@ -64,29 +57,7 @@ export const trackingRoutes = (db: Db, log: RunLog): Route[] => [
     await setDeleted(db, project, run, false)
     return {}
   }),
-  route(runCalls.getMetricHistory, async ({ run, key, points }, { project }) => {
-    const history = await thinnedHistory(db, project, run, key, points)
-    return {
-      key,
-      total: history.total,
-      points: history.points.map(({ value, least, greatest, ...point }) => ({
-        ...point,
-        value: inJson(value),
-        least: inJson(least),
-        greatest: inJson(greatest),
-      })),
-    }
-  }),
+  route(runCalls.getMetricHistory, (input, { project }) => reads.ask(historyText, project, input)),
 ]
 
 const pairs = (record: Readonly<Record<string, string>>) => Object.entries(record).map(([key, value]) => ({ key, value }))
-const inJson = (value: number): AnyNumber => (Number.isFinite(value) ? value : (String(value) as 'NaN'))
-const shown = ({ number: _, metrics, ...run }: TrackedRun) => ({
-  ...run,
-  metrics: metrics.map(point => ({ ...point, value: inJson(point.value) })),
-})
-
-// the same as text
-const words: RunWords = { as: 'record', special: value => JSON.stringify(inJson(value)) }
-const asText = ({ run: { number: _, ...run }, params, tags, metrics }: RunText) =>
-  `${JSON.stringify(run).slice(0, -1)},"params":${params || '{}'},"tags":${tags || '{}'},"metrics":${metrics || '[]'}}`

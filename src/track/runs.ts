@@ -145,8 +145,9 @@ function writer(home: Home, directory: string, initial: Stored): RunWriter {
       const ended = new Date().toISOString()
       await withReserve(home.path, () => save({ status, reason, ended }))
       end()
-      await withReserve(home.path, () => index(home.db, stored.run))
+      // "ended" stands in the database last: until then whoever keeps the home looks again, and brings what is missing
       await withReserve(home.path, pump)
+      await withReserve(home.path, () => index(home.db, stored.run))
     },
   }
 }
@@ -205,7 +206,10 @@ async function readRun(home: Home, id: string, row?: Run): Promise<Run> {
   const directory = folderOf(home, id)
   try {
     const { stored, lastSign } = await readStored(directory, id)
-    if (!isOpen(stored.run)) return stored.run
+    if (!isOpen(stored.run)) {
+      if (row && isOpen(row)) await bring(home.db, directory, stored.run)
+      return stored.run
+    }
     if (stored.worker && isAlive(stored.worker, lastSign)) return await withNewest(directory, stored)
     const lost: Run = {
       ...(await withNewest(directory, stored)),
@@ -220,6 +224,38 @@ async function readRun(home: Home, id: string, row?: Run): Promise<Run> {
     throw error
   }
 }
+
+/** What the folder of a run that has ended says, all of it, into the database. */
+async function bring(db: Db, directory: string, run: Run): Promise<void> {
+  await mirrorRun(db, run, await readMetricLog(join(directory, 'metrics.jsonl')))
+  await index(db, run)
+}
+
+/**
+ * Makes the database say of trainings what is true, for whoever keeps the home: those that it has at work are looked at, those that it
+ * does not have, or has only from before there were tracked runs, are brought. No folder of a run that has ended is read twice.
+ */
+export async function settleRuns(home: Home): Promise<void> {
+  const { db } = home
+  const rows = await db.selectFrom('runs').select(['id', 'status']).execute()
+  const known = new Set(rows.map(({ id }) => id))
+  for (const { id } of rows.filter(isOpen)) {
+    const row = JSON.parse((await db.selectFrom('runs').select('run').where('id', '=', id).executeTakeFirstOrThrow()).run) as Run
+    const run = await readRun(home, id, row).catch(leaveOut)
+    // its folder was taken away, or holds nothing that can be read: then nobody can work on it
+    if (run === null || run.reason === 'damaged')
+      await index(db, { ...row, status: 'failed', reason: 'damaged', ended: row.ended ?? now() })
+  }
+  const ids = (await readdir(join(home.path, 'runs'))).filter(id => /^[0-9a-f]{32}$/.test(id) && !known.has(id))
+  for (const id of ids) await readRun(home, id).catch(leaveOut)
+  const missing = await db
+    .selectFrom('runs')
+    .select(['id', 'run'])
+    .where('id', 'not in', db.selectFrom('tracked_runs').select('id'))
+    .execute()
+  for (const { id, run } of missing) await bring(db, folderOf(home, id), JSON.parse(run) as Run)
+}
+const now = () => new Date().toISOString()
 
 /** Says on disk what is certain, so that the run need not be looked at again. A process that takes it over meanwhile wins. */
 async function writeLost(home: Home, directory: string, id: string): Promise<void> {
@@ -266,7 +302,7 @@ export async function deleteRun(home: Home, id: string): Promise<void> {
 // ── below ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Whether a process has to be at work on it for its status to be true. */
-export const isOpen = (run: Pick<Run, 'status'>): boolean => !['succeeded', 'failed', 'cancelled'].includes(run.status)
+export const isOpen = (run: { status: string }): boolean => !['succeeded', 'failed', 'cancelled'].includes(run.status)
 
 function folderOf(home: Home, id: string): string {
   if (!/^[0-9a-f]{32}$/.test(id)) throw new Failure('run_not_found', { run: id.slice(0, 64) })

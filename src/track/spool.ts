@@ -8,7 +8,7 @@
  *     {"end":{"status":"succeeded","reason":null,"at":1764000001000}}
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, ftruncateSync, futimesSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fsync, fsyncSync, ftruncateSync, futimesSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -62,12 +62,12 @@ const kinds = {
   params: z.object({ params: Pairs }),
   tags: z.object({ tags: Pairs }),
   /** A file of the run or of a model (`of`), whose content lies beside the log under the name `part`. */
-  file: z.object({ file: z.object({ of: z.string(), path: z.string(), part: z.string().regex(/^[\w.-]{1,100}$/), bytes: z.int() }) }),
+  file: z.object({ file: z.object({ of: z.string(), path: z.string(), part: z.string().regex(/^\w[\w.-]{0,99}$/), bytes: z.int() }) }),
   /** What only MLflow's API has a word for; `path` is below /api/2.0/mlflow/. */
   call: z.object({
     call: z.object({
       method: z.enum(['POST', 'PATCH', 'DELETE']),
-      path: z.string().regex(/^[\w/.~%-]{1,1000}$/),
+      path: z.string().regex(/^(?!.*\.\.)[\w/.~%-]{1,1000}$/),
       body: z.record(z.string(), z.unknown()),
     }),
   }),
@@ -156,8 +156,9 @@ export interface SpoolWriter {
   drop(lines: readonly { text: string }[]): void
   /** Lines that were given up because memory is bounded, too. */
   readonly lost: number
-  /** Makes what was appended survive a power cut, and says that the writer lives. Never throws. */
+  /** Makes what was appended survive a power cut. Never throws. */
   flush(): void
+  /** Says that the writer lives, and flushes without waiting. Never throws. */
   touch(): void
   close(): void
 }
@@ -246,7 +247,9 @@ export function openSpool(folder: string, run: string, onRefused: (error: NodeJS
     },
     touch() {
       try {
-        if (file !== null) futimesSync(file, new Date(), new Date())
+        if (file === null) return
+        futimesSync(file, new Date(), new Date())
+        fsync(file, () => {}) // aside, while the training goes on
       } catch {
         // only who looks from another machine needs it
       }

@@ -151,3 +151,10 @@ test('what is not done says so in the words that clients look for, and is not tr
   assert.equal((await api.ask('POST', '/api/3.0/mlflow/traces', { body: {} })).status, 501)
   assert.deepEqual(await api.post('/api/3.0/mlflow/traces/search', {}), {})
 })
+
+test('an address that cannot be decoded, and a body that is too large, are refused in words', async () => {
+  const address = await api.ask('GET', '/api/2.0/mlflow/logged-models/%ff')
+  assert.deepEqual([address.status, address.body.error.code], [400, 'api_request_invalid'])
+  const large = await api.ask('POST', 'runs/log-batch', { text: 'x'.repeat(17 * 2 ** 20) })
+  assert.deepEqual([large.status, large.body.error_code], [413, 'BAD_REQUEST'])
+})

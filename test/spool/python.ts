@@ -54,6 +54,7 @@ export async function startTrainer(t: TestContext, home: string, url: string, en
       MLFLOW_TRACKING_TOKEN: '',
       MLFLOW_DISABLE_TELEMETRY: 'true',
       MLFLOW_HTTP_REQUEST_MAX_RETRIES: '1',
+      MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT: '1',
       GIT_PYTHON_REFRESH: 'quiet',
       ...environment,
     },

@@ -359,6 +359,16 @@ test('which server is meant: the one of the home, or another', () => {
   for (const [url, token, here] of cases) assert.equal(mayBelongHere(by(thisProcess(), url, token)), here, String(url))
 })
 
+test("no line leads out of the folder of the log, or out of MLflow's calls", () => {
+  const call = (path: string) => readLine(JSON.stringify({ call: { method: 'POST', path, body: {} } }))
+  const file = (part: string) => readLine(JSON.stringify({ file: { of: 'a', path: 'b', part, bytes: 1 } }))
+  assert.deepEqual(
+    [call('../../tokens'), call('runs/../../../tokens'), file('..'), file('../x'), file('/etc/passwd')],
+    [null, null, null, null, null],
+  )
+  assert.ok(call('logged-models/m-1/tags/a%2Fb') && file('1-ab'))
+})
+
 test('what killed processes left beside logs that are gone is swept, what was refused stays', async t => {
   const folder = temporaryFolder(t)
   const [gone, here] = ['a'.repeat(32), 'b'.repeat(32)]

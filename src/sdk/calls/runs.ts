@@ -77,7 +77,8 @@ export const calls = {
     summary: 'Find runs: conditions and order as in MLflow',
     right: 'viewer',
     input: z.strictObject({
-      experiments: z.array(z.string()).max(1000),
+      /** Without it, all of the project. */
+      experiments: z.array(z.string()).max(1000).optional(),
       filter: z.string().max(100_000).default(''),
       orderBy: z.array(z.string().max(1000)).max(20).default([]),
       view: z.enum(['active', 'deleted', 'all']).default('active'),

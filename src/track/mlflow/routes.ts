@@ -4,6 +4,7 @@ import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
 import type { Objects } from '../../storage/objects.ts'
 import type { RunLog } from '../log.ts'
+import { type Reads, readHere } from '../reads.ts'
 import { artifactRoutes } from './artifacts.ts'
 import { datasetRoutes } from './datasets.ts'
 import { experimentRoutes } from './experiments.ts'
@@ -14,13 +15,13 @@ import { runRoutes } from './runs.ts'
 import { asMlflowError, mlflowRoute } from './wire.ts'
 
 /** `home`: its folder, where model files are and who serves them is written; `models`: those files, by their digest. */
-export const mlflowRoutes = ({ db, log, objects, models, home }: MlflowParts): ForeignRoute[] => [
+export const mlflowRoutes = ({ db, log, objects, models, home, reads = readHere(db) }: MlflowParts): ForeignRoute[] => [
   // clients ask for it before they log traces: 3.4 and newer would have to take them
   { method: 'GET', path: '/version', right: 'public', body: 'none', answer: () => '3.3.0', failed: asMlflowError },
   ...mlflowRoute('GET', '/mlflow/server-info', 'viewer', () => serverInfo, '3.0'),
   ...experimentRoutes(db),
-  ...runRoutes(db, log),
-  ...historyRoutes(db),
+  ...runRoutes(db, log, reads),
+  ...historyRoutes(reads),
   ...datasetRoutes(db),
   ...artifactRoutes(db, objects, models),
   ...loggedModelRoutes(db),
@@ -35,6 +36,7 @@ interface MlflowParts {
   objects: Objects
   models: Objects
   home: string
+  reads?: Reads
 }
 
 const serverInfo = {

@@ -1,39 +1,16 @@
 /** Runs and what they log, in MLflow's words. */
-import { JsonText } from '../../api/answers.ts'
 import type { ForeignRoute } from '../../api/route.ts'
 import { recorded } from '../../db/audit.ts'
 import type { Db } from '../../db/open.ts'
 import { Failure } from '../../failure.ts'
-import type { RunStatus } from '../../sdk/shapes.ts'
 import type { Batch, RunLog } from '../log.ts'
-import { linksOf, type RunLinks } from '../run-links.ts'
-import { type RunText, type RunWords, runTexts } from '../run-text.ts'
-import { searchRuns } from '../search/runs.ts'
-import {
-  createTrackedRun,
-  deleteRunTag,
-  getTrackedRun,
-  nameTag,
-  setDeleted,
-  setRunTag,
-  type TrackedRun,
-  updateTrackedRun,
-} from '../tracked-runs.ts'
+import type { Reads } from '../reads.ts'
+import { createTrackedRun, deleteRunTag, getTrackedRun, nameTag, setDeleted, setRunTag, updateTrackedRun } from '../tracked-runs.ts'
 import { keyIn, paramIn, tagIn } from './limits.ts'
-import {
-  compact,
-  enumeration,
-  experimentIn,
-  limitIn,
-  type Message,
-  mlflowRoute,
-  pairs,
-  viewIn,
-  wireNumber,
-  wrongParameter,
-} from './wire.ts'
+import { asMlflowRun, asMlflowRuns, foundRuns, infoOf, statuses } from './run-words.ts'
+import { experimentIn, limitIn, type Message, mlflowRoute, viewIn, wrongParameter } from './wire.ts'
 
-export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
+export const runRoutes = (db: Db, log: RunLog, reads: Reads): ForeignRoute[] => [
   ...mlflowRoute('POST', '/mlflow/runs/create', 'tracker', async (message, { project, principal }) => {
     const run = await createTrackedRun(db, project, {
       experiment: experimentIn(message, '0'),
@@ -65,22 +42,16 @@ export const runRoutes = (db: Db, log: RunLog): ForeignRoute[] => [
     await setDeleted(db, project, runIn(message), false)
     return {}
   }),
-  ...mlflowRoute('POST', '/mlflow/runs/search', 'viewer', async (message, { project }) => {
-    const { numbers, next } = await searchRuns(db, project, {
+  ...mlflowRoute('POST', '/mlflow/runs/search', 'viewer', (message, { project }) =>
+    reads.ask(foundRuns, project, {
       experiments: message.texts('experiment_ids'),
       filter: message.text('filter') ?? '',
       orderBy: message.texts('order_by'),
       view: viewIn(message, 'run_view_type'),
       limit: limitIn(message, { usual: 1000, most: 50_000 }),
       after: message.text('page_token') || undefined,
-    })
-    const runs = await asMlflowText(db, numbers)
-    const fields = [
-      ...(runs.length > 0 ? [`"runs":[${runs.join()}]`] : []),
-      ...(next === null ? [] : [`"next_page_token":${JSON.stringify(next)}`]),
-    ]
-    return new JsonText(`{${fields}}`)
-  }),
+    }),
+  ),
   ...mlflowRoute('POST', '/mlflow/runs/log-metric', 'tracker', async (message, { project }) => {
     await log.log({ project, run: runIn(message), metrics: [metricIn(message)], params: [], tags: [] })
     return {}
@@ -163,80 +134,3 @@ async function written(log: RunLog, batch: Batch, told: (details: Changed) => st
     throw error
   }
 }
-
-// ── as MLflow calls it ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const toMlflow: Record<RunStatus, string> = {
-  queued: 'SCHEDULED',
-  starting: 'SCHEDULED',
-  setting_up: 'SCHEDULED',
-  running: 'RUNNING',
-  stopping: 'RUNNING',
-  succeeded: 'FINISHED',
-  failed: 'FAILED',
-  cancelled: 'KILLED',
-}
-const statuses = enumeration<RunStatus>([
-  ['RUNNING', 1, 'running'],
-  ['SCHEDULED', 2, 'queued'],
-  ['FINISHED', 3, 'succeeded'],
-  ['FAILED', 4, 'failed'],
-  ['KILLED', 5, 'cancelled'],
-])
-
-/** What is undefined is left out of JSON. */
-export const infoOf = (run: RunText['run']) => ({
-  run_id: run.run,
-  run_uuid: run.run,
-  run_name: run.name,
-  experiment_id: run.experiment,
-  user_id: run.user,
-  status: toMlflow[run.status],
-  start_time: run.started,
-  end_time: run.ended ?? undefined,
-  artifact_uri: run.location,
-  lifecycle_stage: run.deleted ? 'deleted' : 'active',
-})
-
-async function asMlflowRuns(db: Db, runs: readonly TrackedRun[]) {
-  const links = await linksOf(
-    db,
-    runs.map(({ number }) => number),
-  )
-  return runs.map(run => asMlflowRun(run, links.get(run.number)))
-}
-
-const asMlflowRun = (run: TrackedRun, links: RunLinks | undefined) => ({
-  info: infoOf(run),
-  data: compact({
-    metrics: run.metrics.map(point => ({ ...point, value: wireNumber(point.value) })),
-    params: pairs(run.params),
-    tags: pairs(run.tags),
-  }),
-  ...linked(links),
-})
-
-const linked = (links: RunLinks | undefined) => ({
-  inputs: compact({
-    dataset_inputs: links?.datasets.map(({ tags, sourceType, ...dataset }) => ({
-      tags,
-      dataset: compact({ ...dataset, source_type: sourceType }),
-    })),
-    model_inputs: links?.inputs.map(model => ({ model_id: model })),
-  }),
-  outputs: compact({ model_outputs: links?.outputs.map(({ model, step }) => ({ model_id: model, step })) }),
-})
-
-/** The same as text, for many. */
-async function asMlflowText(db: Db, numbers: readonly number[]): Promise<string[]> {
-  const links = await linksOf(db, numbers)
-  const runs = await runTexts(db, numbers, words)
-  return runs.map(({ run, metrics, params, tags }) => {
-    // a run always has a tag, its name
-    const lists = `${metrics && `"metrics":${metrics},`}${params && `"params":${params},`}"tags":${tags || '[]'}`
-    const own = links.get(run.number)
-    return `{"info":${JSON.stringify(infoOf(run))},"data":{${lists}},${own ? JSON.stringify(linked(own)).slice(1) : unlinked}`
-  })
-}
-const unlinked = '"inputs":{},"outputs":{}}'
-const words: RunWords = { as: 'pairs', special: value => JSON.stringify(wireNumber(value)) }

@@ -295,6 +295,7 @@ export function asMlflowError(error: unknown): { status: number; body: { error_c
   if (failure)
     return { status: failure.status, body: { error_code: wordOf(failure), message: `${failure.message} ${failure.next}`.trim() } }
   const status = (error as { statusCode?: number }).statusCode ?? 500
-  if (status < 500) return { status, body: { error_code: 'BAD_REQUEST', message: 'The request cannot be read.' } }
+  const message = status === 413 ? 'The request is larger than this server takes; send it in parts.' : 'The request cannot be read.'
+  if (status < 500) return { status, body: { error_code: 'BAD_REQUEST', message } }
   return { status: 500, body: { error_code: 'INTERNAL_ERROR', message: 'Something in Plinth broke; see the log of the server.' } }
 }

@@ -6,7 +6,8 @@ import { type Comparison, type Order, parseFilter, parseOrder } from './filter.t
 import { compared, isPostgres, type SortTerm, selectPage } from './statement.ts'
 
 export interface RunSearch {
-  experiments: readonly string[]
+  /** Without it, all of the project. */
+  experiments?: readonly string[] | undefined
   filter: string
   orderBy: readonly string[]
   view: 'active' | 'deleted' | 'all'
@@ -18,16 +19,17 @@ export interface RunSearch {
 export async function searchRuns(db: Db, project: string, search: RunSearch): Promise<{ numbers: number[]; next: string | null }> {
   const comparisons = parseFilter(search.filter)
   const { joins, terms } = sorting(search.orderBy.map(text => parseOrder(text)))
-  const named = search.experiments.filter(id => /^\d{1,15}$/.test(id)).map(Number)
-  const ids = await experimentsOf(db, project, named)
-  if (ids.length === 0) return { numbers: [], next: null }
+  const ids = search.experiments && (await experimentsOf(db, project, search.experiments))
+  if (ids?.length === 0) return { numbers: [], next: null }
   const postgres = isPostgres(db)
   const { ids: numbers, next } = await selectPage<number>(db, {
     from: sql`tracked_runs r ${sql.join(joins, sql` `)}`,
     id: sql`r.number`,
     conditions: [
       // of one experiment the index gives them in order, and a page ends after its last row
-      ids.length === 1 ? sql<SqlBool>`r.experiment = ${ids[0]}` : sql<SqlBool>`r.experiment in (${sql.join(ids)})`,
+      ids?.length === 1
+        ? sql<SqlBool>`r.experiment = ${ids[0]}`
+        : sql<SqlBool>`r.experiment in (${ids ? sql.join(ids) : sql`select id from experiments where project = ${project}`})`,
       ...(search.view === 'all' ? [] : [search.view === 'deleted' ? sql<SqlBool>`r.deleted is not null` : sql<SqlBool>`r.deleted is null`]),
       ...comparisons.map(comparison => condition(comparison, postgres)),
     ],
@@ -39,9 +41,11 @@ export async function searchRuns(db: Db, project: string, search: RunSearch): Pr
   return { numbers, next }
 }
 
-async function experimentsOf(db: Db, project: string, named: readonly number[]): Promise<number[]> {
-  if (named.length === 0) return []
-  const rows = await db.selectFrom('experiments').select('id').where('project', '=', project).where('id', 'in', named).execute()
+/** Those of them that are in the project. */
+async function experimentsOf(db: Db, project: string, named: readonly string[]): Promise<number[]> {
+  const numbers = named.filter(id => /^\d{1,15}$/.test(id)).map(Number)
+  if (numbers.length === 0) return []
+  const rows = await db.selectFrom('experiments').select('id').where('project', '=', project).where('id', 'in', numbers).execute()
   return rows.map(({ id }) => id)
 }
 

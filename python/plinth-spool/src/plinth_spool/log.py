@@ -173,9 +173,11 @@ class Log:
                     pass
 
     def touch(self):
-        """Says to whoever looks from another machine that the writer lives."""
+        """Says to whoever looks from another machine that the writer lives, and flushes, while the training goes on."""
         try:
             os.utime(self.spool.file("jsonl"))
+            if self._fd is not None:
+                os.fsync(self._fd)
         except OSError:
             pass
 
