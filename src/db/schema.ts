@@ -166,6 +166,54 @@ export interface Schema {
   /** The greatest by (step, timestamp, value). */
   latest_metrics: { run: number; key: number; step: number; timestamp: number; value: number; special: number }
 
+  // ── jobs ──
+  /** Times in milliseconds since 1970. The process of an attempt is told by its folder (jobs/attempt.ts), never by these rows alone. */
+  jobs: {
+    id: Generated<number>
+    project: string
+    user: string
+    name: string
+    /** A JobSpec as JSON. */
+    spec: string
+    status: string
+    reason: string | null
+    message: string | null
+    exit_code: number | null
+    priority: number
+    submitted: number
+    started: number | null
+    ended: number | null
+    /** Not before this time: a retry that waits. */
+    due: number
+    /** The newest attempt; 0 before the first. */
+    attempt: number
+    run: string | null
+    device: string | null
+    warnings: string
+    environment: string | null
+    /** Made by who submitted it: asking twice queues one. */
+    key: string | null
+    group: string | null
+    index: number | null
+    /** Somebody wants it to end: milliseconds of when, and seconds of grace. */
+    stop: number | null
+    grace: number | null
+  }
+  job_attempts: {
+    job: number
+    attempt: number
+    engine: string
+    status: string
+    reason: string | null
+    message: string | null
+    exit_code: number | null
+    signal: string | null
+    started: number | null
+    ended: number | null
+    /** An Allocation as JSON: what is leased while it has not ended. */
+    allocation: string
+  }
+
   migrations: { id: Generated<number>; name: string; applied: string }
 }
 
@@ -336,5 +384,23 @@ export const migrations: readonly Migration[] = [
       'drop table users',
       'drop table projects',
     ],
+  },
+  {
+    name: '004-jobs',
+    up: [
+      `create table jobs (
+        id integer primary key autoincrement, project text not null, "user" text not null, name text not null, spec text not null,
+        status text not null, reason text, message text, exit_code integer, priority integer not null, submitted integer not null,
+        started integer, ended integer, due integer not null, attempt integer not null, run text, device text, warnings text not null,
+        environment text, key text, "group" text, "index" integer, stop integer, grace real) strict`,
+      'create index jobs_status on jobs (status, priority desc, submitted)',
+      'create unique index jobs_key on jobs (project, key)',
+      'create index jobs_group on jobs ("group")',
+      `create table job_attempts (
+        job integer not null references jobs (id) on delete cascade, attempt integer not null, engine text not null, status text not null,
+        reason text, message text, exit_code integer, signal text, started integer, ended integer, allocation text not null,
+        primary key (job, attempt)) strict`,
+    ],
+    down: ['drop table job_attempts', 'drop table jobs'],
   },
 ]

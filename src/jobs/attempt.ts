@@ -1,0 +1,83 @@
+/**
+ * One try of a job as files, which are the truth about it: whoever asks how it stands reads these, whatever process has died meanwhile.
+ *
+ *     jobs/<job>/<attempt>/
+ *       attempt.json      what is to be done; written before anything starts
+ *       secrets.json      values of secrets, mode 0600; removed when the attempt has ended
+ *       started.json      who supervises it (number, birth, boot), and each process it started
+ *       phase.json        environment, setup or run, and since when
+ *       environment.json  written by the environment phase: what later phases run in
+ *       log, log.index    `<ms> <o|e|p> <line>` in UTF-8; p is what Plinth says. The index has an offset every 1,000 lines.
+ *       outputs/          PLINTH_OUTPUT_DIR
+ *       peak.json         greatest memory and device use that was seen
+ *       exit.json         how it ended; written last, once
+ *       stop.json         somebody wants it to end: {reason, grace}; read by the shim
+ *
+ * Every file but the log is written aside and renamed.
+ */
+import { z } from 'zod'
+import { JobReason, JobSpec } from './spec.ts'
+
+/** A process is its number, its birth and the boot that it was born in. */
+export const ProcessIdentity = z.strictObject({ pid: z.int(), birth: z.string(), boot: z.string() })
+export type ProcessIdentity = z.infer<typeof ProcessIdentity>
+
+export const phases = ['environment', 'setup', 'run'] as const
+export type Phase = (typeof phases)[number]
+
+/** What was leased for the attempt: cores and bytes of each node, and accelerators by their ids. */
+export const Allocation = z.strictObject({
+  nodes: z.array(
+    z.strictObject({
+      node: z.string(),
+      cpus: z.number().nonnegative(),
+      memory: z.number().nonnegative(),
+      devices: z.array(z.strictObject({ id: z.string(), vendor: z.string(), name: z.string(), share: z.number() })),
+    }),
+  ),
+})
+export type Allocation = z.infer<typeof Allocation>
+
+export const Attempt = z.strictObject({
+  job: z.int().positive(),
+  attempt: z.int().positive(),
+  /** In the environment of every process of the attempt: how those that left their group are found. */
+  cookie: z.string(),
+  project: z.string(),
+  spec: JobSpec,
+  allocation: Allocation,
+  /** Variables beyond the environment contract: PLINTH_API, PLINTH_RUN_ID, MLFLOW_…; values that are secret are in secrets.json. */
+  envs: z.record(z.string(), z.string()),
+})
+export type Attempt = z.infer<typeof Attempt>
+
+export const Exit = z.strictObject({
+  /** Null: nobody knows (lost), or a signal ended it. */
+  exitCode: z.int().nullable(),
+  signal: z.string().nullable(),
+  /** Null: it succeeded. */
+  reason: JobReason.nullable(),
+  /** In words, where there is more to say than the reason does. */
+  message: z.string().nullable(),
+  phase: z.enum(phases),
+  /** Milliseconds since 1970. */
+  ended: z.int(),
+})
+export type Exit = z.infer<typeof Exit>
+
+/** What the environment phase leaves for the phases after it. */
+export const PreparedEnvironment = z.strictObject({
+  kind: z.enum(['none', 'python', 'node']),
+  /** Content address; null where nothing was built. */
+  key: z.string().nullable(),
+  /** Set for the phases that follow; `path` goes before PATH. */
+  envs: z.record(z.string(), z.string()),
+  path: z.array(z.string()),
+  /** Interpreter, version, and what is installed, for the record of the run. */
+  interpreter: z.string().nullable(),
+  version: z.string().nullable(),
+  packages: z.array(z.string()),
+  seconds: z.number(),
+  reused: z.boolean(),
+})
+export type PreparedEnvironment = z.infer<typeof PreparedEnvironment>
