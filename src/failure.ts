@@ -690,6 +690,22 @@ export const failures = {
     'The file {path} belongs to a run whose files are not kept by this server.',
     'Copy it from the folder .files beside the log to where the experiment keeps its files.',
   ],
+  // ── job files ──
+  job_file_malformed: [400, '{file} is no sound job file: {problem}.', 'See docs/jobs.md for an example to start from.'],
+  job_file_field: [400, 'The job file says something under {field} that cannot be read: {problem}.', 'See docs/jobs.md for each key.'],
+  job_file_unsupported: [400, '{file} needs what is not done here: {fields}.', 'Take it out, or change it as said.'],
+  job_envs_missing: [400, 'The job needs values for: {names}.', 'Give each with the command: --envs {first}=VALUE'],
+  job_secret_missing: [
+    400,
+    'The job needs the secret {name}, and nothing is set under that name.',
+    'Set {name} in your environment, then run it with --secret {name}.',
+  ],
+  job_target_not_found: [404, 'There is no file {target}.', 'Check the path; a command of words stands behind --.'],
+  job_environment_file: [
+    400,
+    'The environment cannot be made from {file}: {problem}.',
+    'Give one of requirements.txt, pyproject.toml, uv.lock, environment.yml with --env.',
+  ],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 
 export type FailureCode = keyof typeof failures

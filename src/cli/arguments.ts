@@ -1,5 +1,6 @@
 /** From the words of a command line to typed values, refusing with a sentence what does not fit. */
 import { Failure } from '../failure.ts'
+import { nearest } from '../sdk/index.ts'
 
 interface Described {
   summary: string
@@ -9,7 +10,9 @@ interface Described {
   env?: string
 }
 export type OptionSpec =
-  | (Described & { type: 'string'; choices?: readonly string[]; default?: string })
+  | (Described & { type: 'string'; choices?: readonly string[]; default?: string; many?: false })
+  /** May be given several times. */
+  | (Described & { type: 'string'; many: true; choices?: readonly string[]; default?: undefined })
   | (Described & { type: 'integer' | 'number'; minimum?: number; maximum?: number; default?: number })
   /** Seconds; written `90`, `90s`, `2m`, `1h30m`, `1.5h`. */
   | (Described & { type: 'duration'; default?: number })
@@ -33,7 +36,11 @@ type Plain<O extends OptionSpec> = O extends { type: 'boolean' }
     : O extends { type: 'string' }
       ? string
       : number
-type OptionValue<O extends OptionSpec> = O extends { type: 'boolean' } | { default: string | number } ? Plain<O> : Plain<O> | undefined
+type OptionValue<O extends OptionSpec> = O extends { many: true }
+  ? string[]
+  : O extends { type: 'boolean' } | { default: string | number }
+    ? Plain<O>
+    : Plain<O> | undefined
 type Word<A extends ArgumentSpec> = A extends { choices: readonly (infer C)[] } ? C : string
 type ArgumentValue<A extends ArgumentSpec> = A extends { many: true }
   ? Word<A>[]
@@ -101,7 +108,8 @@ export function parseArguments(
         `${command} has no option ${flag}.${suggestion(flag, [...optionFlags(optionSpecs), ...Object.keys(optionSpecs).map(each => `--${each}`)])}`,
       )
     const key = camel(name)
-    if (key in values) throw refuse(`${flag} is given twice.`)
+    const many = spec.type === 'string' && spec.many === true
+    if (key in values && !many) throw refuse(`${flag} is given twice.`)
     if (spec.type === 'boolean') {
       if (equals >= 0) throw refuse(`${flag} takes no value.`)
       values[key] = !negated
@@ -110,7 +118,8 @@ export function parseArguments(
     const text = equals >= 0 ? word.slice(equals + 1) : words[++i]
     const isFlag = text?.startsWith('--') || (text?.startsWith('-') && text !== '-' && Number.isNaN(Number(text)))
     if (text === undefined || (equals < 0 && isFlag)) throw refuse(`${flag} needs a value: ${flag} ${placeholder(name, spec)}.`)
-    values[key] = readValue(flag, spec, text, refuse)
+    const value = readValue(flag, spec, text, refuse)
+    values[key] = many ? [...((values[key] as string[] | undefined) ?? []), String(value)] : value
   }
 
   for (const [name, spec] of Object.entries(optionSpecs)) {
@@ -118,6 +127,7 @@ export function parseArguments(
     if (key in values) continue
     const said = spec.env ? environment[spec.env] : undefined
     if (said) values[key] = readValue(spec.env!, spec, said, refuse)
+    else if (spec.type === 'string' && spec.many) values[key] = []
     else values[key] = spec.default ?? (spec.type === 'boolean' ? false : undefined)
   }
   return Object.assign(values, placeArguments(command, argumentSpecs, positional, refuse))
@@ -203,20 +213,6 @@ export const optionFlags = (specs: OptionSpecs): string[] => [
 
 /** ` Did you mean x?` for the known word nearest to a misspelt one, or nothing. */
 export function suggestion(word: string, known: readonly string[]): string {
-  const near = known.map(each => ({ each, distance: editDistance(word, each) })).toSorted((a, b) => a.distance - b.distance)[0]
-  return near && near.distance <= Math.max(1, Math.floor(near.each.length / 3)) ? ` Did you mean ${near.each}?` : ''
-}
-
-/** Optimal string alignment: insertions, deletions, replacements and swaps of neighbours. */
-function editDistance(a: string, b: string): number {
-  const rows = Array.from({ length: a.length + 1 }, (_, i) =>
-    Array.from({ length: b.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)),
-  )
-  for (let i = 1; i <= a.length; i++)
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = rows[i - 1]![j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
-      rows[i]![j] = Math.min(rows[i - 1]![j]! + 1, rows[i]![j - 1]! + 1, replaced)
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) rows[i]![j] = Math.min(rows[i]![j]!, rows[i - 2]![j - 2]! + 1)
-    }
-  return rows[a.length]![b.length]!
+  const near = nearest(word, known)
+  return near === null ? '' : ` Did you mean ${near}?`
 }

@@ -1,5 +1,6 @@
 /** `plinth/sdk`: the contract. It imports nothing of the server and runs in a browser. */
 export { Failure, type FailureCode, failures } from '../failure.ts'
 export { formatForecast, formatSeconds } from './duration.ts'
+export { nearest } from './nearest.ts'
 export type { RecipeEvent, RunReporter } from './reporter.ts'
 export * from './shapes.ts'
