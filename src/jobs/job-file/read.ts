@@ -70,9 +70,6 @@ export function readJobFile(text: string, { file, folder, envs: given = {} }: Jo
   for (const [field, why] of Object.entries(notHere.task)) fields.ignore(field, why)
   for (const [field, why] of Object.entries(unsupported)) fields.unsupported(field, why)
   resources.imageOf('image_id')
-  recovery.unknown()
-  resources.unknown()
-  fields.unknown(['ext'])
 
   if (shell === null && ext.notebook === null) throw new Failure('job_file_field', { field: 'run', problem: 'there is nothing to run' })
   const spec = plainSpec(
@@ -108,6 +105,9 @@ export function readJobFile(text: string, { file, folder, envs: given = {} }: Jo
       max: retries ?? spec.retry.max,
       exitCodes,
     }
+  recovery.unknown()
+  resources.unknown()
+  fields.unknown()
   const verdicts = [...fields.verdicts, ...resources.verdicts, ...recovery.verdicts, ...ext.verdicts]
   const bad = verdicts.filter(({ verdict }) => verdict === 'unsupported')
   if (bad.length > 0)
