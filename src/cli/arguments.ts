@@ -6,6 +6,8 @@ interface Described {
   summary: string
   /** What stands for the value in the help: `--port N`. */
   value?: string
+  /** One letter: `f` for `-f`. */
+  short?: string
   /** The environment variable that speaks when the flag does not. */
   env?: string
 }
@@ -85,6 +87,7 @@ export function parseArguments(
   environment: Readonly<Record<string, string | undefined>> = process.env,
 ): AnyValues {
   const refuse = (problem: string) => new Failure('usage', { problem, command })
+  const shortNames = new Map(Object.entries(optionSpecs).flatMap(([name, { short }]) => (short ? [[short, name] as const] : [])))
   const values: AnyValues = {}
   const positional: string[] = []
 
@@ -101,7 +104,7 @@ export function parseArguments(
     const equals = word.indexOf('=')
     const flag = equals < 0 ? word : word.slice(0, equals)
     const negated = flag.startsWith('--no-') && optionSpecs[flag.slice(5)]?.type === 'boolean'
-    const name = flag.startsWith('--') ? flag.slice(negated ? 5 : 2) : ''
+    const name = flag.startsWith('--') ? flag.slice(negated ? 5 : 2) : (shortNames.get(flag.slice(1)) ?? '')
     const spec = Object.hasOwn(optionSpecs, name) ? optionSpecs[name] : undefined
     if (!spec)
       throw refuse(

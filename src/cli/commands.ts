@@ -16,6 +16,7 @@ const tokens = (verb: 'create' | 'list' | 'revoke' | 'reset') => async () => ({ 
 const users = (verb: 'add' | 'list' | 'remove' | 'disable' | 'enable' | 'createProject' | 'listProjects' | 'audit') => async () => ({
   default: (await import('./users.ts'))[verb],
 })
+const jobs = (verb: 'list' | 'show' | 'logs' | 'stop' | 'retry' | 'remove') => async () => ({ default: (await import('./jobs.ts'))[verb] })
 const runs = (verb: 'list' | 'show' | 'remove') => async () => ({ default: (await import('./runs.ts'))[verb] })
 
 export const groups: readonly Group[] = [
@@ -28,6 +29,7 @@ export const groups: readonly Group[] = [
       compare: () => import('./compare.ts'),
       predict: () => import('./predict.ts'),
       serve: () => import('./serve.ts'),
+      run: () => import('./run.ts'),
       sample: () => import('./sample.ts'),
       up: () => import('./up.ts'),
       doctor: () => import('./doctor.ts'),
@@ -66,6 +68,17 @@ export const groups: readonly Group[] = [
       'import mlflow': () => import('./import-mlflow.ts'),
       backup: () => import('./backup.ts'),
       restore: () => import('./restore.ts'),
+    },
+  },
+  {
+    title: 'Jobs',
+    commands: {
+      'jobs list': jobs('list'),
+      'jobs show': jobs('show'),
+      'jobs logs': jobs('logs'),
+      'jobs stop': jobs('stop'),
+      'jobs retry': jobs('retry'),
+      'jobs delete': jobs('remove'),
     },
   },
   {

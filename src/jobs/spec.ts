@@ -105,6 +105,8 @@ export const JobSpec = z.strictObject({
   priority: z.int().min(-1000).max(1000),
   /** May be stopped for a job of higher priority, and is queued again. */
   preemptible: z.boolean(),
+  /** How many jobs of its group run at once; null: as many as there is room for. */
+  parallel: z.int().positive().nullable(),
   /** Stop it when it computes without the accelerator that it asked for. */
   requireDevice: z.boolean(),
   checkpoint: z.strictObject({ dir: z.string(), keep: z.int().positive().nullable() }).nullable(),
@@ -142,6 +144,7 @@ export const plainSpec = (name: string, run: JobSpec['run'], rest: Partial<Omit<
   retry: { on: ['preempted', 'node_lost', 'infra'], max: 3, backoff: { min: 5, max: 5 * minute }, exitCodes: [] },
   priority: 0,
   preemptible: false,
+  parallel: null,
   requireDevice: false,
   checkpoint: null,
   dependsOn: [],
