@@ -58,7 +58,10 @@ export async function followJob(
         return now
       }
       if (interrupted && !stopOnInterrupt) throw new Failure('interrupted', { next: `The job goes on: plinth jobs logs ${job} -f` })
-      if (now.state === 'queued' && now.message && now.message !== said) say(style('dim', (said = now.message)))
+      if (now.state === 'queued' && now.message && now.message !== said) {
+        said = now.message
+        say(style('dim', said))
+      }
       await new Promise(done => setTimeout(done, 100))
     }
   } finally {
