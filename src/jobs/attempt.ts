@@ -4,10 +4,10 @@
  *     jobs/<job>/<attempt>/
  *       attempt.json      what is to be done; written before anything starts
  *       secrets.json      values of secrets, mode 0600; removed when the attempt has ended
- *       started.json      who supervises it (number, birth, boot), and each process it started
+ *       supervisor.<n>.json  who supervises it (number, birth, boot): the n-th, who took over when the one before had died
  *       phase.json        environment, setup or run, and since when
  *       environment.json  written by the environment phase: what later phases run in
- *       log, log.index    `<ms> <o|e|p> <line>` in UTF-8; p is what Plinth says. The index has an offset every 1,000 lines.
+ *       log, log.<offset>, log.index  `<ms> <o|e|p> <line>` in UTF-8; p is what Plinth says (log-file.ts)
  *       outputs/          PLINTH_OUTPUT_DIR
  *       peak.json         greatest memory and device use that was seen
  *       exit.json         how it ended; written last, once
@@ -52,13 +52,16 @@ export const Attempt = z.strictObject({
 export type Attempt = z.infer<typeof Attempt>
 
 export const Exit = z.strictObject({
-  /** Null: nobody knows (lost), or a signal ended it. */
+  /** As a shell says it: 128 + n where signal n ended it. Null: nobody knows (lost), or nothing ran. */
   exitCode: z.int().nullable(),
+  /** Its name, where the exit code stands for one. */
   signal: z.string().nullable(),
   /** Null: it succeeded. */
   reason: JobReason.nullable(),
   /** In words, where there is more to say than the reason does. */
   message: z.string().nullable(),
+  /** False: a log policy says that trying again is of no use. */
+  mayRetry: z.boolean().optional(),
   phase: z.enum(phases),
   /** Milliseconds since 1970. */
   ended: z.int(),
