@@ -97,7 +97,7 @@ A job file is YAML in SkyPilot's words; docs/jobs.md lists every key.`,
     if (given.priority !== undefined) spec.priority = given.priority
     if (given.requireDevice) spec.requireDevice = true
     const names = [...new Set([...given.secret, ...file.missingSecrets])]
-    const secrets = Object.fromEntries(names.map(name => [name, process.env[name] ?? missing(name)]))
+    const secrets = { ...file.secrets, ...Object.fromEntries(names.map(name => [name, process.env[name] ?? missing(name)])) }
     spec.secrets = [...new Set([...spec.secrets, ...names])]
     JobSpec.parse(spec)
 

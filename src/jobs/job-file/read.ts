@@ -5,7 +5,7 @@
 import { basename, isAbsolute, join, resolve } from 'node:path'
 import { parseAllDocuments } from 'yaml'
 import { Failure } from '../../failure.ts'
-import { type JobSpec, plainSpec } from '../spec.ts'
+import { JobSpec, plainSpec } from '../spec.ts'
 import { bytes, cores, devices } from './amounts.ts'
 import { readExt } from './ext.ts'
 import { Fields } from './fields.ts'
@@ -24,6 +24,8 @@ export interface JobFile {
   array: readonly Record<string, string>[]
   /** How many jobs of an array run at once; null: as many as there is room for. */
   parallel: number | null
+  /** Values of secrets that the file itself holds; they travel beside the spec. */
+  secrets: Record<string, string>
   /** Names of secrets whose values the submitter has to bring. */
   missingSecrets: string[]
 }
@@ -45,7 +47,7 @@ export function readJobFile(text: string, { file, folder, envs: given = {} }: Jo
   const fields = new Fields(documentOf(text, file), '')
   const name = fields.text('name') ?? basename(file).replace(/\.ya?ml$/, '')
   const envs = { ...variables(fields, 'envs', given), ...given }
-  const { secrets, missing } = secretsOf(fields, envs)
+  const secrets = secretsOf(fields, envs)
   const fill = (value: string | null) => (value === null ? null : substitute(value, envs))
 
   const resources = fields.section('resources')
@@ -88,10 +90,10 @@ export function readJobFile(text: string, { file, folder, envs: given = {} }: Jo
         ],
         disk: disk === null ? null : bytes('resources.disk_size', disk).amount,
         infra: resources.taken('infra', value => (value === null ? null : String(value))),
-        labels: resources.taken('labels', value => textRecord(value)),
+        labels: resources.taken('labels', value => textRecord('resources.labels', value)),
       },
       envs,
-      secrets,
+      secrets: secrets.names,
       setup: fields.text('setup'),
       priority: priority ?? 0,
       preemptible: spot,
@@ -115,7 +117,14 @@ export function readJobFile(text: string, { file, folder, envs: given = {} }: Jo
       file: basename(file),
       fields: bad.map(({ field, note }) => `${field} (${note})`).join('; '),
     })
-  return { spec, verdicts, array: ext.array, parallel: ext.parallel, missingSecrets: missing }
+  return {
+    spec: checked(spec),
+    verdicts,
+    array: ext.array,
+    parallel: ext.parallel,
+    secrets: secrets.values,
+    missingSecrets: secrets.missing,
+  }
 }
 
 const acceleratorsOf = (alternative: unknown): unknown =>
@@ -184,40 +193,58 @@ function documentOf(text: string, file: string): Record<string, unknown> {
 /** Values are text; null has to be given with the command. */
 function variables(fields: Fields, field: string, given: Readonly<Record<string, string>>): Record<string, string> {
   const value = fields.take(field)
-  const entries = Object.entries(textRecord(value, true))
+  const entries = Object.entries(textRecord(field, value, true))
   const missing = entries.filter(([name, each]) => each === null && given[name] === undefined).map(([name]) => name)
   if (missing.length > 0) throw new Failure('job_envs_missing', { names: missing.join(', '), first: missing[0]! })
   return Object.fromEntries(entries.flatMap(([name, each]) => (each === null ? [] : [[name, each]])))
 }
 
-function secretsOf(fields: Fields, envs: Readonly<Record<string, string>>): { secrets: string[]; missing: string[] } {
+function secretsOf(
+  fields: Fields,
+  envs: Readonly<Record<string, string>>,
+): { values: Record<string, string>; names: string[]; missing: string[] } {
   const value = fields.take('secrets')
-  if (value === null) return { secrets: [], missing: [] }
-  if (Array.isArray(value)) return { secrets: value.map(String), missing: value.map(String) }
-  const record = textRecord(value, true)
-  const written = Object.entries(record).filter(([, each]) => each !== null)
-  if (written.length > 0)
-    throw new Failure('job_file_field', {
-      field: `secrets.${written[0]![0]}`,
-      problem: 'a secret does not belong into a file: leave it null, and give it with --secret NAME, which reads it from your environment',
-    })
+  if (Array.isArray(value)) {
+    const names = value.filter(each => typeof each === 'string')
+    if (names.length < value.length) fields.refuse('secrets', 'a list of names is needed')
+    return { values: {}, names, missing: names }
+  }
+  const record = textRecord('secrets', value, true)
+  const values = Object.fromEntries(Object.entries(record).flatMap(([name, each]) => (each === null ? [] : [[name, each]])))
   const names = Object.keys(record).filter(name => !(name in envs))
-  return { secrets: names, missing: names }
+  return { values, names, missing: names.filter(name => !(name in values)) }
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: null only where it is asked for
-function textRecord(value: unknown, nulls = false): Record<string, any> {
+function textRecord(field: string, value: unknown, nulls?: false): Record<string, string>
+function textRecord(field: string, value: unknown, nulls: true): Record<string, string | null>
+function textRecord(field: string, value: unknown, nulls = false): Record<string, string | null> {
   if (value === null || value === undefined) return {}
   if (typeof value !== 'object' || Array.isArray(value))
-    throw new Failure('job_file_field', { field: 'envs', problem: 'names and values are needed' })
+    throw new Failure('job_file_field', { field, problem: 'names and values are needed' })
   return Object.fromEntries(
     Object.entries(value).map(([name, each]) => {
       if (each === null && nulls) return [name, null]
       if (typeof each === 'object' && each !== null)
-        throw new Failure('job_file_field', { field: name, problem: 'its value is a list or an object, not a text' })
+        throw new Failure('job_file_field', { field: `${field}.${name}`, problem: 'its value is a list or an object, not a text' })
       return [name, String(each ?? '')]
     }),
   )
+}
+
+/** What no single field can say: that the whole is a spec. throws job_file_field */
+function checked(spec: JobSpec): JobSpec {
+  const { success, error } = JobSpec.safeParse(spec)
+  if (success) return spec
+  const [issue] = error.issues
+  const path = issue!.path.map(part => ourWords[String(part)] ?? String(part)).join('.')
+  throw new Failure('job_file_field', { field: path || 'the file', problem: issue!.message })
+}
+
+const ourWords: Readonly<Record<string, string>> = {
+  nodes: 'num_nodes',
+  devices: 'accelerators',
+  disk: 'disk_size',
+  preemptible: 'use_spot',
 }
 
 /** `${NAME}` and `$NAME` in paths, by the job's variables; the commands themselves are left to the shell. */
