@@ -667,6 +667,13 @@ export const failures = {
     'Check the address, and that both sides have the same version of Plinth.',
   ],
 
+  // ── hardware ──
+  hardware_file: [
+    400,
+    'The file that describes this machine is wrong: {problem}.',
+    'Correct hardware.yaml in the home (or the file that PLINTH_HARDWARE names); docs/hardware.md shows one.',
+  ],
+
   // ── spool ──
   spool_line: [400, 'A line of the log cannot be read; it is put aside.', 'Look into the file .refused beside the log.'],
   spool_no_server: [
@@ -707,6 +714,43 @@ export const failures = {
     'The environment cannot be made from {file}: {problem}.',
     'Give one of requirements.txt, pyproject.toml, uv.lock, environment.yml with --env.',
   ],
+
+  // ── jobs ──
+  job_not_found: [404, 'There is no job {job}.', 'List jobs with plinth jobs list --all.'],
+  job_attempt_not_found: [404, 'Job {job} has no attempt {attempt}.', 'See its attempts with plinth jobs show {job}.'],
+  job_spec_invalid: [400, 'The job cannot be taken: {problem}.', 'See docs/jobs.md for what a job may say.'],
+  job_key_taken: [409, 'Job {job} was submitted under this key, and is another one.', 'Make a new key for each job.'],
+  job_active: [409, 'Job {job} is {state}.', 'Stop it first (plinth jobs stop {job}), or wait until it has ended.'],
+  job_secrets_gone: [
+    409,
+    'Job {job} needs secrets, whose values were forgotten when it ended.',
+    'Submit it again, with plinth run and --secret.',
+  ],
+  job_dependency_unknown: [
+    404,
+    'The job is to wait for {job}, and there is no such job.',
+    'Submit that one first, and name it by its number, or by its name within the same group.',
+  ],
+  job_device_missing: [
+    409,
+    'No machine here has {wanted}. There is: {there}.',
+    'Ask for what is there, or see with plinth doctor why an accelerator is missing.',
+  ],
+  job_too_large: [409, 'No machine here can hold {wanted}. There is: {there}.', 'Ask for less, or for more nodes of a smaller size.'],
+  job_engine_unknown: [400, 'There is no engine called {engine} here.', 'Choose one of: {known}.'],
+  // ── environments of jobs ──
+  interpreter_missing: [
+    400,
+    'The job asks for Python {wanted}; {here}.',
+    'Ask for one that is here (--python, or python in the job file), or install the one that is wanted: pyenv install, uv python install, or the packages of the system.',
+  ],
+  interpreter_version_invalid: [400, '"{wanted}" is no version of Python.', 'Write it as 3.11, 3.11.7 or >=3.10,<3.13.'],
+  environment_file_missing: [404, 'There is no file {file} in the folder of the job.', 'Check its path; it is relative to workdir.'],
+  environment_file_invalid: [400, '{where}: {problem}.', '{remedy}'],
+  environment_unsatisfiable: [400, 'The packages of {file} cannot be installed. {says}', 'Change what {file} asks for. The log of the job has all that the installer said.'],
+  environment_tool_missing: [400, '{file} needs {tool}, which is not here.', '{remedy}'],
+  environment_tool_failed: [500, '{tool} failed. {says}', 'The log of the job has all that it said.'],
+  notebook_invalid: [400, '{file} is no notebook that can be run: {problem}.', 'Open and save it in Jupyter, or export it as a .py script.'],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 
 export type FailureCode = keyof typeof failures

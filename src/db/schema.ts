@@ -83,6 +83,8 @@ export interface Schema {
     created: string
     expires: string | null
     revoked: string | null
+    /** Of a job's token: the one run that it is for. */
+    run: string | null
   }
   /** Only ever appended to. */
   audit: { id: Generated<number>; at: string; project: string; user: string; action: string; subject: string; details: string }
@@ -187,6 +189,8 @@ export interface Schema {
     due: number
     /** The newest attempt; 0 before the first. */
     attempt: number
+    /** Attempts that the controller made by itself since somebody last asked for one. */
+    retries: number
     run: string | null
     device: string | null
     warnings: string
@@ -391,16 +395,18 @@ export const migrations: readonly Migration[] = [
       `create table jobs (
         id integer primary key autoincrement, project text not null, "user" text not null, name text not null, spec text not null,
         status text not null, reason text, message text, exit_code integer, priority integer not null, submitted integer not null,
-        started integer, ended integer, due integer not null, attempt integer not null, run text, device text, warnings text not null,
+        started integer, ended integer, due integer not null, attempt integer not null, retries integer not null, run text, device text, warnings text not null,
         environment text, key text, "group" text, "index" integer, stop integer, grace real) strict`,
       'create index jobs_status on jobs (status, priority desc, submitted)',
       'create unique index jobs_key on jobs (project, key)',
-      'create index jobs_group on jobs ("group")',
+      'create index jobs_project on jobs (project, id)',
+      'create index jobs_group on jobs (project, "group", "index")',
       `create table job_attempts (
         job integer not null references jobs (id) on delete cascade, attempt integer not null, engine text not null, status text not null,
         reason text, message text, exit_code integer, signal text, started integer, ended integer, allocation text not null,
         primary key (job, attempt)) strict`,
+      'alter table tokens add column run text',
     ],
-    down: ['drop table job_attempts', 'drop table jobs'],
+    down: ['drop table job_attempts', 'drop table jobs', 'alter table tokens drop column run'],
   },
 ]

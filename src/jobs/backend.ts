@@ -13,6 +13,10 @@ export interface Node {
   devices: readonly NodeDevice[]
   /** A node that is gone or drained gets nothing new. */
   usable: boolean
+  /** Each node of a job takes a machine of its own; without it they may share this one (a test topology). */
+  apart?: boolean
+  /** Of the processor, for people. */
+  processor?: string
 }
 export interface NodeDevice {
   /** The vendor's own id (GPU-…), else vendor and number. */
@@ -28,8 +32,14 @@ export interface NodeDevice {
 }
 
 export type Observation =
-  | { status: 'starting' | 'setting_up' | 'running' | 'stopping'; since: number; environment: PreparedEnvironment | null }
-  | { status: 'ended'; exit: Exit; environment: PreparedEnvironment | null }
+  | {
+      status: 'starting' | 'setting_up' | 'running' | 'stopping'
+      since: number
+      environment: PreparedEnvironment | null
+      /** What has to be said aloud: it computes without the accelerator that it asked for. */
+      warnings?: readonly string[]
+    }
+  | { status: 'ended'; exit: Exit; environment: PreparedEnvironment | null; warnings?: readonly string[] }
   /** It was started and nothing of it can be found: `why` in words. */
   | { status: 'lost'; why: string }
   /** The backend cannot tell now (cut network): nothing is concluded from it. */
