@@ -44,7 +44,7 @@ const packages: Record<string, readonly string[]> = {
   '@fastify/busboy': ['serve'],
   fastify: ['api'],
   pg: ['db'],
-  yaml: ['jobs'],
+  yaml: ['hardware', 'jobs'],
 }
 
 /** A file over 600 lines has a reason here, or gets cut where it will grow. */
