@@ -98,12 +98,13 @@ export async function readGaudi(system: System, cards: readonly Card[]): Promise
   const devices = Array.from({ length: count }, (_, index): Device => {
     const fact = told[index]
     return device({
-      id: fact?.id ?? `habana-${index}`,
+      id: `habana-${fact?.index ?? index}`,
       vendor: 'habana',
       index: fact?.index ?? index,
       name: canonicalName(fact?.model ?? 'Gaudi'),
       model: fact?.model ?? 'Gaudi',
       memory: fact?.memory ?? null,
+      details: fact ? { uuid: fact.id } : {},
       nodes: nodes[index] ? [nodes[index]] : [],
       driver: mine[index]?.driver ?? null,
       address: mine[index]?.address ?? null,
