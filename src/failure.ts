@@ -673,6 +673,13 @@ export const failures = {
     'The file that describes this machine is wrong: {problem}.',
     'Correct hardware.yaml in the home (or the file that PLINTH_HARDWARE names); docs/hardware.md shows one.',
   ],
+  bandwidth_refused: [
+    503,
+    'The bandwidth to {address} could not be measured: {problem}.',
+    'Start plinth doctor --listen ADDRESS on the other machine, and use the address, port and word that it prints; a firewall has to let them through.',
+  ],
+  advice_incomplete: [400, 'There is too little to go by: {problem}.', '{remedy}'],
+  price_table: [400, 'The price table is wrong: {problem}.', 'See docs/advise.md for its form.'],
 
   // ── spool ──
   spool_line: [400, 'A line of the log cannot be read; it is put aside.', 'Look into the file .refused beside the log.'],
@@ -697,6 +704,13 @@ export const failures = {
     'The file {path} belongs to a run whose files are not kept by this server.',
     'Copy it from the folder .files beside the log to where the experiment keeps its files.',
   ],
+  // ── sweeps ──
+  sweep_search: [
+    400,
+    'This is no search: {search}: {problem}.',
+    'Write lr=log:1e-4..1e-1, dropout=0..0.5, layers=int:1..4 or optimiser=sgd,adam.',
+  ],
+
   // ── job files ──
   job_file_malformed: [400, '{file} is no sound job file: {problem}.', 'See docs/jobs.md for an example to start from.'],
   job_file_field: [400, 'The job file says something under {field} that cannot be read: {problem}.', 'See docs/jobs.md for each key.'],
@@ -747,10 +761,18 @@ export const failures = {
   interpreter_version_invalid: [400, '"{wanted}" is no version of Python.', 'Write it as 3.11, 3.11.7 or >=3.10,<3.13.'],
   environment_file_missing: [404, 'There is no file {file} in the folder of the job.', 'Check its path; it is relative to workdir.'],
   environment_file_invalid: [400, '{where}: {problem}.', '{remedy}'],
-  environment_unsatisfiable: [400, 'The packages of {file} cannot be installed. {says}', 'Change what {file} asks for. The log of the job has all that the installer said.'],
+  environment_unsatisfiable: [
+    400,
+    'The packages of {file} cannot be installed. {says}',
+    'Change what {file} asks for. The log of the job has all that the installer said.',
+  ],
   environment_tool_missing: [400, '{file} needs {tool}, which is not here.', '{remedy}'],
   environment_tool_failed: [500, '{tool} failed. {says}', 'The log of the job has all that it said.'],
-  notebook_invalid: [400, '{file} is no notebook that can be run: {problem}.', 'Open and save it in Jupyter, or export it as a .py script.'],
+  notebook_invalid: [
+    400,
+    '{file} is no notebook that can be run: {problem}.',
+    'Open and save it in Jupyter, or export it as a .py script.',
+  ],
 } as const satisfies Record<string, readonly [status: number, message: string, next: string]>
 
 export type FailureCode = keyof typeof failures

@@ -3,6 +3,7 @@
  * notebook or a pipeline step all become a JobSpec before anything else sees them. It is stored and answered by the API, so it holds no secret.
  */
 import { z } from 'zod'
+import { SweepDefinition } from './sweeps/search.ts'
 
 export const jobReasons = [
   'user_error',
@@ -120,6 +121,8 @@ export const JobSpec = z.strictObject({
   /** Experiment that its run belongs to, by name; null: the default one. Tracking off: no run at all. */
   experiment: z.string().max(500).nullable(),
   track: z.boolean(),
+  /** The sweep that it is a trial of: every trial carries the whole definition, so that a sweep can be taken up from its jobs. */
+  trial: z.strictObject({ index: z.int().min(0), parameters: z.record(z.string(), z.string()), sweep: SweepDefinition }).nullable(),
 })
 export type JobSpec = z.infer<typeof JobSpec>
 
@@ -151,5 +154,6 @@ export const plainSpec = (name: string, run: JobSpec['run'], rest: Partial<Omit<
   logPolicies: [],
   experiment: null,
   track: true,
+  trial: null,
   ...rest,
 })
