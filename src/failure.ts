@@ -710,6 +710,7 @@ export const failures = {
     'This is no search: {search}: {problem}.',
     'Write lr=log:1e-4..1e-1, dropout=0..0.5, layers=int:1..4 or optimiser=sgd,adam.',
   ],
+  sweep_not_found: [404, 'There is no sweep {name}.', 'See plinth jobs list --all for the groups there are.'],
 
   // ── job files ──
   job_file_malformed: [400, '{file} is no sound job file: {problem}.', 'See docs/jobs.md for an example to start from.'],

@@ -73,6 +73,7 @@ export const groups: readonly Group[] = [
   {
     title: 'Jobs',
     commands: {
+      sweep: () => import('./sweep.ts'),
       'jobs list': jobs('list'),
       'jobs show': jobs('show'),
       'jobs logs': jobs('logs'),

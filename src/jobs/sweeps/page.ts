@@ -1,6 +1,6 @@
 /** The trials of a sweep as one self-contained page: parallel coordinates, one axis a parameter and the metric at the right, and a table. */
 import type { Parameter, SweepDefinition } from './search.ts'
-import { ranked, type Trial, valueOf } from './steps.ts'
+import { bestOf, ranked, type Trial } from './steps.ts'
 
 const [width, height, top, left] = [900, 380, 40, 60]
 
@@ -13,23 +13,23 @@ export function sweepPage(
   const order = ranked(sweep, trials)
   const metric = sweep.metric ?? 'metric'
   const rows = order.map((trial, rank) => {
-    const value = valueOf(trial, sweep.goal)
-    const cells = sweep.parameters.map(({ name }) => escape(parametersOf(trial.index)[name] ?? ''))
-    return `<tr><td>${rank + 1}</td><td>${trial.job}</td>${cells.map(cell => `<td>${cell}</td>`).join('')}<td>${value === null ? '' : Number(value.toPrecision(5))}</td><td>${escape(stateOf(trial))}</td><td>${trial.seconds.toFixed(0)} s</td></tr>`
+    const value = bestOf(trial, sweep.goal)
+    const cells = sweep.parameters.map(({ name }) => escaped(parametersOf(trial.index)[name] ?? ''))
+    return `<tr><td>${rank + 1}</td><td>${trial.job}</td>${cells.map(cell => `<td>${cell}</td>`).join('')}<td>${value === null ? '' : Number(value.toPrecision(5))}</td><td>${escaped(stateOf(trial))}</td><td>${trial.seconds.toFixed(0)} s</td></tr>`
   })
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escape(name)}</title>
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escaped(name)}</title>
 <meta name="viewport" content="width=device-width">
 <style>
 :root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;padding:0 1rem}
 svg{width:100%;height:auto}svg text{font-size:13px;fill:currentColor}.axis{stroke:currentColor;opacity:.5}.trial{fill:none;stroke-width:1.6;opacity:.75}
 .trial:hover{stroke-width:4;opacity:1}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}td,th{padding:.25rem .6rem;text-align:left;border-bottom:1px solid #8884}
 .table{overflow-x:auto}.note{opacity:.75}</style>
-<h1>${escape(name)}</h1>
-<p>${trials.length} of ${sweep.trials} trials${sweep.metric === null ? '' : `, compared by the ${sweep.goal === 'maximise' ? 'greatest' : 'smallest'} <b>${escape(sweep.metric)}</b> that each reached`}.</p>
+<h1>${escaped(name)}</h1>
+<p>${trials.length} of ${sweep.trials} trials${sweep.metric === null ? '' : `, compared by the ${sweep.goal === 'maximise' ? 'greatest' : 'smallest'} <b>${escaped(sweep.metric)}</b> that each reached`}.</p>
 ${plot(sweep, order, parametersOf, metric)}
 <p class="note">A line is a trial: blue the best, grey the worst, dashed without a value. The metric was chosen among ${trials.length} trials, so the best value is
 more hopeful than the model is: measure the winner once on data that no trial saw.</p>
-<div class="table"><table><thead><tr><th>rank</th><th>job</th>${sweep.parameters.map(({ name }) => `<th>${escape(name)}</th>`).join('')}<th>${escape(metric)}</th><th>state</th><th>computed</th></tr></thead>
+<div class="table"><table><thead><tr><th>rank</th><th>job</th>${sweep.parameters.map(({ name }) => `<th>${escaped(name)}</th>`).join('')}<th>${escaped(metric)}</th><th>state</th><th>computed</th></tr></thead>
 <tbody>${rows.join('\n')}</tbody></table></div></html>
 `
 }
@@ -43,7 +43,7 @@ function plot(
   parametersOf: (index: number) => Record<string, string>,
   metric: string,
 ): string {
-  const values = order.map(trial => valueOf(trial, sweep.goal))
+  const values = order.map(trial => bestOf(trial, sweep.goal))
   const numbers = values.filter(value => value !== null)
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)]
   const names = [...sweep.parameters.map(({ name }) => name), metric]
@@ -61,7 +61,7 @@ function plot(
     const told = `job ${trial.job}: ${Object.entries(parameters)
       .map(([key, each]) => `${key} ${each}`)
       .join(', ')}${value === null ? '' : `, ${metric} ${Number(value.toPrecision(5))}`}`
-    return `<polyline class="trial" points="${path}" stroke="${colour}"${value === null ? ' stroke-dasharray="4 4"' : ''}><title>${escape(told)}</title></polyline>`
+    return `<polyline class="trial" points="${path}" stroke="${colour}"${value === null ? ' stroke-dasharray="4 4"' : ''}><title>${escaped(told)}</title></polyline>`
   })
   const axes = names.map((name, axis) => {
     const parameter = sweep.parameters[axis]
@@ -71,8 +71,8 @@ function plot(
         ? [String(Number(low.toPrecision(4))), String(Number(high.toPrecision(4)))]
         : ['', '']
     return `<line class="axis" x1="${x(axis)}" x2="${x(axis)}" y1="${top}" y2="${height - top}"/>
-<text x="${x(axis)}" y="${top - 20}" text-anchor="middle" font-weight="bold">${escape(name)}</text>
-<text x="${x(axis)}" y="${top - 5}" text-anchor="middle">${escape(upper)}</text><text x="${x(axis)}" y="${height - top + 16}" text-anchor="middle">${escape(bottom)}</text>`
+<text x="${x(axis)}" y="${top - 20}" text-anchor="middle" font-weight="bold">${escaped(name)}</text>
+<text x="${x(axis)}" y="${top - 5}" text-anchor="middle">${escaped(upper)}</text><text x="${x(axis)}" y="${height - top + 16}" text-anchor="middle">${escaped(bottom)}</text>`
   })
   return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Parallel coordinates of ${order.length} trials">${axes.join('')}${lines.toReversed().join('')}</svg>`
 }
@@ -88,4 +88,4 @@ function shareOf(parameter: Parameter, text: string): number {
 const endsOf = (parameter: Parameter): [string, string] =>
   parameter.kind === 'choice' ? [parameter.values[0]!, parameter.values.at(-1)!] : [String(parameter.from), String(parameter.to)]
 
-const escape = (text: string) => text.replace(/[&<>"']/g, letter => `&#${letter.charCodeAt(0)};`)
+const escaped = (text: string) => text.replace(/[&<>"']/g, letter => `&#${letter.charCodeAt(0)};`)

@@ -49,7 +49,7 @@ export function nextSteps(sweep: SweepDefinition, trials: readonly Trial[]): Ste
 }
 
 /** The trial's own value: the best of its points by the goal; null where it has none that is a number. */
-export function valueOf({ points }: Pick<Trial, 'points'>, goal: SweepDefinition['goal']): number | null {
+export function bestOf({ points }: Pick<Trial, 'points'>, goal: SweepDefinition['goal']): number | null {
   const values = points.map(({ value }) => value).filter(Number.isFinite)
   if (values.length === 0) return null
   return goal === 'maximise' ? Math.max(...values) : Math.min(...values)
@@ -59,7 +59,7 @@ export function valueOf({ points }: Pick<Trial, 'points'>, goal: SweepDefinition
 export function ranked(sweep: Pick<SweepDefinition, 'goal'>, trials: readonly Trial[]): Trial[] {
   const sign = sweep.goal === 'maximise' ? -1 : 1
   return trials.toSorted((a, b) => {
-    const [x, y] = [valueOf(a, sweep.goal), valueOf(b, sweep.goal)]
+    const [x, y] = [bestOf(a, sweep.goal), bestOf(b, sweep.goal)]
     if (x === null || y === null) return x === y ? a.index - b.index : x === null ? 1 : -1
     return sign * (x - y) || a.index - b.index
   })
