@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
 import { connectJobs, type JobsConnection, jobs as jobParts } from '../control-plane.ts'
 import { Failure } from '../failure.ts'
 import type { Job } from '../sdk/calls/jobs.ts'
@@ -261,10 +262,7 @@ async function runSweep(
         index,
       })
     }
-    await new Promise(wake => {
-      const timer = setTimeout(wake, look)
-      signal.addEventListener('abort', () => (clearTimeout(timer), wake(null)), { once: true })
-    })
+    await wait(look, null, { signal }).catch(() => {}) // Ctrl-C ends the waiting
   }
 }
 
