@@ -752,6 +752,11 @@ export const failures = {
     'Ask for what is there, or see with plinth doctor why an accelerator is missing.',
   ],
   job_too_large: [409, 'No machine here can hold {wanted}. There is: {there}.', 'Ask for less, or for more nodes of a smaller size.'],
+  job_not_started: [
+    500,
+    'The supervisor of job {job} could not be started: {problem}.',
+    'See whether the disk is full, then plinth jobs retry {job}.',
+  ],
   job_engine_unknown: [400, 'There is no engine called {engine} here.', 'Choose one of: {known}.'],
   // ── environments of jobs ──
   interpreter_missing: [

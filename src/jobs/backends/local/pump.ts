@@ -1,0 +1,60 @@
+/**
+ * From the pipes of processes into the log. They have names, and everybody who holds one holds it for reading and writing: so nobody
+ * who prints dies of a lost reader, and a shim that takes over reads on. A full pipe makes who prints wait.
+ *
+ * Only node: modules are imported: the shim uses it.
+ */
+import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { Socket } from 'node:net'
+import type { Sink } from './log-writer.ts'
+
+export interface Pump {
+  /** Reads what is still there, and ends the last line. Who prints must have ended. */
+  drain(): void
+}
+
+// a sink takes what it needs before it returns: one buffer does for all pipes
+const buffer = Buffer.allocUnsafe(64 * 1024)
+
+export function openPump(path: string, sink: Sink): Pump {
+  const reader = readPipe(path, bytes => sink.feed(bytes))
+  return {
+    drain() {
+      const rest = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+      reader.close()
+      try {
+        for (let read = readSync(rest, buffer); read > 0; read = readSync(rest, buffer)) sink.feed(buffer.subarray(0, read))
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error // nothing is left
+      }
+      closeSync(rest)
+      sink.end()
+    },
+  }
+}
+
+/** Never ends by itself: the pipe is held open for writing here too. */
+export function readPipe(path: string, onBytes: (bytes: Buffer) => void): { close(): void } {
+  const keeper = openSync(path, constants.O_RDWR)
+  const socket = new Socket({
+    fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK),
+    readable: true,
+    writable: false,
+    onread: {
+      buffer,
+      callback(length) {
+        onBytes(buffer.subarray(0, length))
+        return true
+      },
+    },
+  })
+  return {
+    close() {
+      socket.destroy()
+      closeSync(keeper)
+    },
+  }
+}
+
+/** For a process to print into: opened anew for each, because what one sets on it (O_NONBLOCK) would hold for all. */
+export const openForPrinting = (path: string): number => openSync(path, constants.O_RDWR)

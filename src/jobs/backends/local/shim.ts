@@ -1,0 +1,559 @@
+/**
+ * Supervises one attempt, as a process of its own that outlives the server: `node shim.ts FOLDER [ENVIRONMENT_PHASE]`. It takes the attempt
+ * through its phases, writes the log, keeps the limits, ends it when it is told to, and writes down how it ended.
+ *
+ * It may be killed at any instant. All that it knows is on disk before it acts on it, so another one, started on the same folder, goes on
+ * where it was: with processes that run, with those that ended meanwhile, with a phase that was not begun.
+ *
+ * Only node: modules are imported, and no more of them than it takes: there is one of these for each job.
+ */
+import { spawn } from 'node:child_process'
+import {
+  closeSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import type { Attempt, Exit, Phase, PreparedEnvironment } from '../../attempt.ts'
+import { type Groups, makeGroups, noGroups } from './cgroups.ts'
+import { longestWord, ranksOf, runWords, shellWords, wrapper } from './command.ts'
+import {
+  claim,
+  files,
+  type Placement,
+  pipePath,
+  readBorn,
+  readExitCode,
+  readJson,
+  reserveExit,
+  reserveReport,
+  writeExit,
+  writeJson,
+} from './folder.ts'
+import { openLog } from './log-writer.ts'
+import { createLookout } from './lookout.ts'
+import { createMemoryWatch } from './memory.ts'
+import { findPorts } from './ports.ts'
+import { findMembers, identityOf, isAlive, type Member, nameOf, signal } from './processes.ts'
+import { openForPrinting, openPump, type Pump, readPipe } from './pump.ts'
+import { checkpointFolder, inheritedVariables, type Ports, type Rank, variablesOf } from './variables.ts'
+import { type Cause, verdictOf } from './verdict.ts'
+
+/** phase.json. Clock times are those of the machine's uptime, which no change of the date moves. */
+interface PhaseFile {
+  phase: Phase
+  /** Milliseconds since 1970. */
+  since: number
+  /** When setup, or run where there is none, began: `timeouts.run` counts from there. Milliseconds of the uptime. */
+  clock: number | null
+  /** What the machine counted of processes killed for want of memory when the attempt began; null: it does not say. */
+  kills: number | null
+}
+/** cause.json */
+interface CauseFile extends Cause {
+  /** Milliseconds of the uptime: when everybody is asked to end, not only the scripts, and when nobody is asked any more. */
+  askAllAt: number
+  killAt: number
+  /** Which process failed first, of those of a run. */
+  first: number | null
+}
+
+interface Work {
+  name: string
+  files: string
+  rank: Rank | null
+  /** undefined: it runs, or is about to; null: it ended and nobody knows how. */
+  code: number | null | undefined
+  refused: string | null
+  /** A shim before this one started it, or its wrapper is gone: nobody tells how it ends, so it is looked at. */
+  watched: boolean
+  terminated: boolean
+}
+
+const [folder, environmentPhase] = process.argv.slice(2) as [string, string | undefined]
+const paths = files(folder)
+const seconds = 1000
+/** Milliseconds between two looks at everything. */
+const tickEvery = 2 * seconds
+/** Milliseconds that processes which outlive their script have before they are asked, and then made, to end. */
+const leftoverPatience = 1 * seconds
+const leftoverGrace = 10 * seconds
+
+const self = identityOf(process.pid)!
+const claimed = claim(folder, self, before => before.boot === self.boot && !isAlive(before))
+if (claimed === null || existsSync(paths.exit)) process.exit(0)
+try {
+  writeSync(3, '.') // whoever started it waits for this
+  closeSync(3)
+} catch {} // and may be gone
+const isFirst = /\.1\.json$/.test(claimed)
+
+const attempt = readJson<Attempt>(paths.attempt)!
+const placement = readJson<Placement>(paths.placement)!
+const { spec, allocation } = attempt
+const secrets = readJson<Record<string, string>>(paths.secrets) ?? {}
+const begun: PhaseFile | null = readJson(paths.phase)
+let cause: CauseFile | null = readJson(paths.cause)
+let phase: PhaseFile = begun ?? { phase: 'environment', since: Date.now(), clock: null, kills: killsOnMachine() }
+let lastStop = ''
+let works: Work[] = []
+let settled = Promise.withResolvers<void>()
+let askedAll = false
+let sweeping: Promise<number> | null = null
+let finishing = false
+let memoryLooks = 0
+let memoryLookAt = 0
+/** What wrappers have said of a line that is not whole yet. */
+let reports = ''
+
+if (!existsSync(join(folder, 'exit.reserved'))) reserveExit(folder)
+const lookout = createLookout(spec.logPolicies, paths.policy)
+const log = openLog(folder, { limit: placement.logLimit, secrets: Object.values(secrets), inspect: lookout.inspect })
+for (const pattern of lookout.unusable)
+  log.say(`The log policy "${pattern}" is not used: it looks ahead or back, and only patterns that take linear time are.`)
+lookout.onMatch = policy => {
+  log.say(`The log matches the policy "${policy.pattern}".`)
+  if (policy.action === 'stop')
+    begin({ reason: policy.reason ?? 'user_error', message: `Its log matches the policy "${policy.pattern}".` }, spec.timeouts.stop)
+}
+const pumps = new Map<number, Pump[]>()
+const groups = openGroups()
+const memory = createMemoryWatch(
+  allocation.nodes.map(node => node.memory),
+  paths.peak,
+)
+
+process.on('SIGCONT', () => tick()) // sent when stop.json is there; ignored by a process that is not listening yet
+for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+  process.on(name, () =>
+    begin(
+      { reason: 'infra', message: `Its supervisor was ended by ${name}: the machine is shut down, or somebody ended it.` },
+      spec.timeouts.stop,
+    ),
+  )
+process.on('uncaughtException', error => {
+  process.stderr.write(`${new Date().toISOString()} ${error.stack}\n`)
+  process.exit(70) // the next one goes on from the files
+})
+
+const control = readPipe(paths.control, readReports)
+let timer = setTimeout(tick, tickEvery)
+await main()
+
+async function main(): Promise<void> {
+  if (!isFirst) log.say('Its supervisor was gone; another one has taken over.')
+  const order: Phase[] = ['environment', 'setup', 'run']
+  for (const each of order.slice(order.indexOf(phase.phase))) {
+    const starts = await startsOf(each)
+    if (starts.length === 0) continue
+    if (cause === null) readStop()
+    const known = begun?.phase === each
+    if (cause !== null && !known) break // asked to end before it began
+    phase = {
+      ...phase,
+      phase: each,
+      ...(!known && { since: Date.now() }),
+      clock: phase.clock ?? (each === 'environment' ? null : uptime()),
+    }
+    writeJson(paths.phase, phase)
+    settled = Promise.withResolvers()
+    works = starts.map(({ work }) => work)
+    for (const { work, start } of starts) {
+      if (isFirst && !known) start()
+      else await resume(work, start)
+    }
+    tick()
+    await settled.promise
+    if (works.some(({ code }) => code !== 0)) break
+  }
+  await finish()
+}
+
+interface Start {
+  work: Work
+  start(): void
+}
+
+async function startsOf(each: Phase): Promise<Start[]> {
+  if (each === 'run') {
+    const ranks = ranksOf(attempt)
+    const ports = readJson<Ports>(paths.ports) ?? (await findPorts(attempt.job, ranks.length))
+    writeJson(paths.ports, ports)
+    if (allocation.nodes.length > 1 && !existsSync(join(folder, 'run.0.born')))
+      log.say(`${allocation.nodes.length} nodes are process groups on this one machine: a topology for tests.`)
+    const words = runWords(spec, scriptFile('run', 'argv' in spec.run ? '' : spec.run.shell))
+    return ranks.map(rank => startOf(each, rank.index, words, rank, ports))
+  }
+  if (each === 'setup')
+    return spec.setup === null ? [] : [startOf(each, 0, shellWords(spec.setup, scriptFile('setup', spec.setup)), null, null)]
+  if (!environmentPhase || (spec.runtime.kind === 'none' && !spec.autolog)) return []
+  return [startOf(each, 0, [process.execPath, environmentPhase, folder], null, null)]
+}
+
+function startOf(each: Phase, index: number, words: readonly string[], rank: Rank | null, ports: Ports | null): Start {
+  const name = `${each}.${index}`
+  const work: Work = { name, files: join(folder, name), rank, code: undefined, refused: null, watched: false, terminated: false }
+  openPumps(index, rank)
+  return { work, start: () => launch(work, words, ports) }
+}
+
+/** A text that is too long for a word of the command line stands in a file. */
+function scriptFile(name: string, text: string): string {
+  const path = join(folder, `${name}.sh`)
+  if (Buffer.byteLength(text) > longestWord && !existsSync(path)) writeFileSync(path, text, { mode: 0o600 })
+  return path
+}
+
+function openPumps(index: number, rank: Rank | null): void {
+  if (pumps.has(index)) return
+  const prefix =
+    rank === null || rank.count === 1 ? '' : rank.perNode === 1 ? `[node ${rank.node}] ` : `[node ${rank.node}, process ${rank.local}] `
+  pumps.set(index, [
+    openPump(pipePath(folder, index, 'out'), log.sink('o', prefix)),
+    openPump(pipePath(folder, index, 'err'), log.sink('e', prefix)),
+  ])
+}
+
+function launch(work: Work, words: readonly string[], ports: Ports | null): void {
+  const { name, rank } = work
+  const prepared = readJson<PreparedEnvironment>(paths.environment)
+  const inherited = inheritedVariables(process.env)
+  const own = name.startsWith('environment.')
+    ? Object.fromEntries(Object.entries(process.env).filter(([key]) => key === 'PLINTH_HOME' || key === 'PLINTH_CACHE'))
+    : {}
+  const env = { ...variablesOf({ attempt, folder, inherited, prepared, secrets, rank, ports, process: name }), ...own }
+  const cwd = spec.workdir ?? paths.work
+  if (!isFolder(cwd)) {
+    settle(work, 125, `Its folder ${cwd} is not there.`)
+    return
+  }
+  const node = name.startsWith('environment.') ? null : (rank?.node ?? 0)
+  const cores = placement.cores[node ?? 0] ?? ''
+  reserveReport(work.files)
+  const index = rank?.index ?? 0
+  const out = openForPrinting(pipePath(folder, index, 'out'))
+  const err = openForPrinting(pipePath(folder, index, 'err'))
+  // spawn answers with `error` or throws, by what is wrong
+  const failed = (error: unknown) => settle(work, 125, `It could not be started: ${(error as Error).message}`)
+  try {
+    const entrances = groups.entrances(node).join('\n')
+    const child = spawn('/bin/sh', ['-c', wrapper, 'plinth', work.files, name, paths.control, entrances, cores, ...words], {
+      cwd,
+      env,
+      detached: true,
+      stdio: ['ignore', out, err],
+    })
+    child.on('error', failed)
+    child.on('exit', (code, by) => wrapperEnded(work, code, by))
+  } catch (error) {
+    failed(error)
+  } finally {
+    closeSync(out)
+    closeSync(err)
+  }
+}
+
+/** A process that a shim before this one started, or was about to. */
+async function resume(work: Work, start: () => void): Promise<void> {
+  for (;;) {
+    const code = readExitCode(`${work.files}.exit`)
+    if (code !== undefined) return settle(work, code)
+    if (readBorn(`${work.files}.born`) !== null) break
+    const members = findMembers(attempt.cookie)
+    // between fork and the first line of its wrapper: it says who it is in a moment
+    if (!members.some(({ belongsTo }) => belongsTo === work.name || belongsTo === 'supervisor'))
+      return cause === null ? start() : settle(work, null)
+    await pause(10)
+  }
+  work.watched = true
+  work.terminated = cause !== null // whoever wrote the cause has asked it, or everybody is asked later
+}
+
+/** Without a word of the wrapper: it was killed, or its word lies in its file. */
+function wrapperEnded(work: Work, exit: number | null, by: NodeJS.Signals | null): void {
+  if (work.code !== undefined) return
+  const code = readExitCode(`${work.files}.exit`)
+  const born = readBorn(`${work.files}.born`)
+  if (code !== undefined) settle(work, code)
+  else if (born && isAlive(born.leader)) work.watched = true
+  else settle(work, by === 'SIGKILL' ? 137 : by === null && !born ? exit : null)
+}
+
+function readReports(bytes: Buffer): void {
+  const lines = (reports + bytes.toString('latin1')).split('\n')
+  reports = lines.pop()!
+  for (const line of lines) {
+    const [name, code] = line.split(' ')
+    const work = works.find(each => each.name === name)
+    if (work && code !== undefined) settle(work, Number(code))
+  }
+}
+
+function settle(work: Work, code: number | null, refused: string | null = null): void {
+  if (work.code !== undefined) return
+  work.code = code
+  work.refused =
+    refused ?? readText(`${work.files}.failed`) ?? (code === 125 && !readBorn(`${work.files}.born`) ? 'It could not be started.' : null)
+  if (code !== 0 && cause === null && works.some(each => each.code === undefined)) {
+    const who = nameOfWork(work)
+    log.say(`${who} ended with ${code ?? 'an unknown code'}: the others are stopped.`)
+    begin({ reason: null, message: null }, spec.timeouts.stop, works.indexOf(work))
+  }
+  if (works.every(each => each.code !== undefined)) settled.resolve()
+}
+
+function nameOfWork({ rank, name }: Work): string {
+  if (rank === null) return name.split('.')[0]!
+  return rank.perNode === 1 ? `Node ${rank.node}` : `Process ${rank.local} of node ${rank.node}`
+}
+
+/** Asks the scripts to end; everybody else shortly before `grace` seconds are over; then nobody is asked. Again with less grace: sooner. */
+function begin(why: Cause, grace: number, first: number | null = null): void {
+  if (finishing) return
+  const killAt = uptime() + grace * seconds
+  const times = { killAt, askAllAt: killAt - Math.min(5, grace * 0.2) * seconds }
+  if (cause === null) {
+    cause = { ...why, first, ...times }
+    writeJson(paths.cause, cause)
+    if (why.reason !== null) log.say(`It is asked to end (${why.reason.replaceAll('_', ' ')}), and has ${grace} s to do so.`)
+  } else if (killAt < cause.killAt) {
+    cause = { ...cause, ...times }
+    writeJson(paths.cause, cause)
+  }
+  tick()
+}
+
+function readStop(): void {
+  const text = readText(paths.stop)
+  if (text === null || text === lastStop) return
+  lastStop = text
+  const { reason, grace } = JSON.parse(text) as { reason: 'cancelled' | 'timeout' | 'preempted' | 'device_missing'; grace: number }
+  begin({ reason, message: null }, grace)
+}
+
+/** Everything that has its time. */
+function tick(): void {
+  clearTimeout(timer)
+  readStop()
+  log.tick()
+  touch(claimed!)
+  const now = uptime()
+  const { run } = spec.timeouts
+  const runEnds = run === null || phase.clock === null || cause !== null ? Number.POSITIVE_INFINITY : phase.clock + run * seconds
+  if (now >= runEnds) {
+    begin({ reason: 'timeout', message: `It ran for longer than the ${run} s that it may.` }, spec.timeouts.stop)
+    return // begin() ticks
+  }
+  if (now >= memoryLookAt) watchMemory(now)
+  const watched = works.filter(work => work.watched && work.code === undefined)
+  for (const work of watched) lookAt(work)
+  if (cause !== null) carryOut(cause, now)
+  const soon = cause !== null || watched.length > 0 ? 200 : tickEvery
+  const next = Math.min(now + soon, runEnds, memoryLookAt, cause?.killAt ?? Number.POSITIVE_INFINITY)
+  timer = setTimeout(tick, Math.max(5, next - now))
+}
+
+function lookAt(work: Work): void {
+  const born = readBorn(`${work.files}.born`)
+  const gone = !born || (!isAlive(born.leader) && !isAlive(born.wrapper))
+  const code = readExitCode(`${work.files}.exit`) // after the look at who lives: a wrapper writes, then ends
+  if (code !== undefined || gone) settle(work, code ?? null)
+}
+
+function carryOut({ askAllAt, killAt }: CauseFile, now: number): void {
+  const running = works.filter(({ code }) => code === undefined)
+  if (running.length === 0) return // finish() deals with who is left
+  if (now >= killAt) {
+    sweeping ??= sweep().finally(() => (sweeping = null))
+    return
+  }
+  for (const work of running) {
+    const leader = work.terminated ? undefined : readBorn(`${work.files}.born`)?.leader
+    if (!leader) continue
+    signal(leader, 'SIGTERM')
+    work.terminated = true
+  }
+  if (askedAll || now < askAllAt) return
+  askedAll = true
+  for (const member of members()) signal(member, 'SIGTERM')
+}
+
+/** Processes of the attempt, but for the wrappers. */
+function members(): Pick<Member, 'pid' | 'birth' | 'belongsTo'>[] {
+  const wrappers = new Set(works.map(work => readBorn(`${work.files}.born`)?.wrapper.pid))
+  const all = groups.holdsAll
+    ? groups.members().flatMap(pid => ({ belongsTo: null, ...(identityOf(pid) ?? []) }))
+    : findMembers(attempt.cookie).filter(({ belongsTo }) => belongsTo !== 'supervisor')
+  return all.filter((member): member is Member => 'pid' in member && member.pid !== process.pid && !wrappers.has(member.pid))
+}
+
+/** Kills everybody, and whoever they start meanwhile. Answers how many could not be ended (a disk or a device does not answer them). */
+async function sweep(): Promise<number> {
+  for (const end = uptime() + 10 * seconds; ; ) {
+    const left = members()
+    if (left.length === 0 || uptime() > end) return left.length
+    groups.kill()
+    for (const member of left) signal(member, 'SIGKILL')
+    await pause(20)
+  }
+}
+
+/** The script has ended: what it leaves running ends too. */
+async function endLeftovers(): Promise<string | null> {
+  const asked = cause !== null
+  const patience = uptime() + (asked ? 0 : leftoverPatience)
+  while (members().length > 0 && uptime() < patience) await pause(50)
+  const left = members()
+  if (left.length === 0) return null
+  if (!asked)
+    log.say(
+      `The script has ended and left ${left.length} running, which end too: ${left
+        .slice(0, 5)
+        .map(({ pid }) => `${nameOf(pid)} (${pid})`)
+        .join(', ')}`,
+    )
+  for (const member of left) signal(member, 'SIGTERM')
+  const killAt = asked ? cause!.killAt : uptime() + Math.min(leftoverGrace, spec.timeouts.stop * seconds)
+  while (members().length > 0 && uptime() < killAt) {
+    await pause(50)
+    readStop()
+  }
+  const stubborn = await sweep()
+  return stubborn === 0 ? null : `${stubborn} of its processes cannot be killed.`
+}
+
+async function finish(): Promise<void> {
+  const remarks = [await endLeftovers()]
+  finishing = true
+  clearTimeout(timer)
+  watchMemory(uptime())
+  control.close()
+  for (const pump of [...pumps.values()].flat()) pump.drain()
+  const failed = cause?.first != null ? works[cause.first] : works.find(({ code }) => code !== 0)
+  const exitCode = works.length === 0 ? null : failed ? failed.code! : 0
+  const lost = log.lost()
+  if (lost) remarks.push(`${lost.lines} lines of its output could not be kept (${lost.code}).`)
+  if (exitCode === 0 && cause === null) remarks.push(...missingWork())
+  for (const remark of remarks) if (remark) log.say(remark)
+  const killsNow = killsOnMachine()
+  const nodes = allocation.nodes.map((_, node) => node)
+  writeExit(folder, {
+    ...verdictOf({
+      phase: phase.phase,
+      exitCode,
+      who: failed && works.length > 1 ? nameOfWork(failed) : null,
+      cause,
+      refused: failed?.refused ?? null,
+      outOfMemoryKills: nodes.reduce((sum, node) => sum + groups.outOfMemoryKills(node), 0),
+      killsOnMachine: killsNow === null || phase.kills === null ? null : killsNow - phase.kills,
+      memoryLimit: allocation.nodes[failed?.rank?.node ?? 0]!.memory,
+      outOfDeviceMemory: lookout.outOfDeviceMemory(),
+      policy: lookout.matched(),
+      command:
+        phase.phase === 'run' && 'argv' in spec.run
+          ? spec.run.argv[0]!
+          : (log.lastErrors().findLast(line => /not found/.test(line)) ?? 'of this name'),
+      errors: log.lastErrors(),
+      remarks: remarks.filter(remark => remark !== null),
+    }),
+    phase: phase.phase,
+    ended: Date.now(),
+  } satisfies Exit)
+  log.close()
+  await cleanUp()
+  process.exit(0)
+}
+
+/** A script that ends with 0 and has lost its work has not noticed; here it is said at least. */
+function missingWork(): string[] {
+  const checkpoints = checkpointFolder(attempt, join(folder, '..'))
+  return [
+    ...(spec.checkpoint !== null && isEmpty(checkpoints) ? ['It ended with 0, and its checkpoint folder is empty.'] : []),
+    ...(isFolder(paths.outputs) ? [] : ['It ended with 0, and its output folder is gone.']),
+  ]
+}
+
+/** exit.json is there: whatever is left behind now is only untidy. */
+async function cleanUp(): Promise<void> {
+  rmSync(paths.secrets, { force: true })
+  for (const work of works) {
+    const wrapping = readBorn(`${work.files}.born`)?.wrapper
+    if (wrapping) signal(wrapping, 'SIGKILL')
+  }
+  for (const name of readdirSync(folder))
+    if (/^(control|\d+\.(out|err)|(environment|setup|run)\.\d+\.(born|exit|failed))$/.test(name)) unlinkSync(join(folder, name))
+  for (let tries = 0; !groups.remove() && tries < 50; tries++) await pause(10) // the killed are members until they are collected
+}
+
+function openGroups(): Groups & { holdsAll: boolean } {
+  const limits = allocation.nodes.map(node => node.memory)
+  try {
+    return { ...makeGroups(placement.groups, placement.name, limits), holdsAll: placement.groups.processes !== null }
+  } catch (error) {
+    log.say(`Its control group could not be made (${(error as NodeJS.ErrnoException).code ?? error}): memory is watched instead.`)
+    return { ...makeGroups(noGroups, placement.name, limits), holdsAll: false }
+  }
+}
+
+/** Often at first, for scripts that end soon. */
+function watchMemory(now: number): void {
+  memoryLookAt = now + Math.min(tickEvery, 250 * 2 ** memoryLooks++)
+  if (works.length === 0) return
+  const counted = allocation.nodes.map((_, node) => groups.memoryOf(node))
+  const over = memory.look(counted, () => {
+    const all = members()
+    const nodeOf = new Map(works.map(({ name, rank }) => [name, rank?.node ?? 0]))
+    return allocation.nodes.map((_, node) =>
+      all.filter(({ belongsTo }) => (nodeOf.get(belongsTo ?? '') ?? 0) === node).map(({ pid }) => pid),
+    )
+  })
+  if (over !== null && phase.phase !== 'environment') begin({ reason: 'oom_host', message: over }, 0)
+}
+
+/** Milliseconds of the uptime: the same clock for every process of this boot. */
+function uptime(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n)
+}
+
+function killsOnMachine(): number | null {
+  const found = /^oom_kill (\d+)/m.exec(readText('/proc/vmstat') ?? '')?.[1]
+  return found === undefined ? null : Number(found)
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise(done => setTimeout(done, milliseconds))
+}
+
+/** Seen from another container, a supervisor lives as long as this file is new. */
+function touch(path: string): void {
+  try {
+    utimesSync(path, new Date(), new Date())
+  } catch {} // a read-only disk
+}
+
+function readText(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+}
+
+function isEmpty(path: string): boolean {
+  try {
+    return readdirSync(path).length === 0
+  } catch {
+    return true
+  }
+}
