@@ -43,7 +43,9 @@ export function build(folder: string): string {
 
 function assets(): string[] {
   const beside = globSync('src/**/*', { cwd: root }).filter(path => !path.endsWith('.ts') && statSync(join(root, path)).isFile())
-  return [...beside, ...['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md'].filter(name => existsSync(join(root, name)))]
+  // what goes into jobs in Python
+  const python = globSync('python/plinth-job/*.py', { cwd: root })
+  return [...beside, ...python, ...['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md'].filter(name => existsSync(join(root, name)))]
 }
 
 /** The repository's package.json without what only the repository needs, and with JavaScript where it says TypeScript. */
