@@ -9,6 +9,12 @@ export const home = (): string => resolve(process.env['PLINTH_HOME'] || join(hom
 /** What can be had again: downloaded weights, Python environments. */
 export const cache = (): string => resolve(process.env['PLINTH_CACHE'] || join(homedir(), '.cache', 'plinth'))
 
+/** What an operator says about this machine; named: it has to be there. */
+export const hardwareFile = (): { path: string; named: boolean } => {
+  const named = process.env['PLINTH_HARDWARE']
+  return named ? { path: resolve(named), named: true } : { path: join(home(), 'hardware.yaml'), named: false }
+}
+
 /** postgres://…, with its password; without it the home says where its database is. */
 export const database = (): string | undefined => process.env['PLINTH_DATABASE'] || undefined
 

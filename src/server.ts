@@ -4,7 +4,6 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { cache as cachePath, home as homePath, version } from './config.ts'
@@ -28,7 +27,6 @@ import { earlierSides } from './evaluate/past.ts'
 import { listPictures, type PredictFilesOptions, predictFiles } from './evaluate/predict-files.ts'
 import { seenSentence } from './evaluate/test-sets.ts'
 import { Failure } from './failure.ts'
-import { examine } from './hardware/doctor.ts'
 import { defaultThreads } from './hardware/limits.ts'
 import { openArtefact, readArtefact } from './models/artefact.ts'
 import { backbone } from './models/catalogue.ts'
@@ -513,9 +511,3 @@ export { deleteRun, getRun, listRuns } from './track/runs.ts'
 
 /** Fetches the published weights of a backbone into the cache; answers how many tensors. */
 export const pullWeights = async (id: string, options: LoadOptions): Promise<number> => (await backbone(id).loadWeights(options)).size
-
-export function examineMachine() {
-  const require = createRequire(import.meta.url)
-  const runtime = (require('onnxruntime-node/package.json') as { version: string }).version
-  return examine({ home: homePath(), cache: cachePath(), runtime })
-}

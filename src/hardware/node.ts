@@ -2,9 +2,9 @@
  * This machine as a place for jobs: cores, memory, devices that are free, and why the others are not. Plain data in the shape that jobs/
  * places attempts on (hardware/ imports nothing of ours).
  */
-import { hostname, totalmem } from 'node:os'
+import { cpus, hostname, totalmem } from 'node:os'
 import type { Device } from './inventory/device.ts'
-import { devicesOf, type Inventory, keepInventory } from './inventory/index.ts'
+import { devicesOf, type Inventory, type InventoryOptions, keepInventory } from './inventory/index.ts'
 import { cpuQuota, defaultThreads, memoryLimit, readText } from './limits.ts'
 
 export interface LocalNode {
@@ -14,6 +14,8 @@ export interface LocalNode {
   memory: number
   devices: LocalDevice[]
   usable: boolean
+  /** Of the processor, for people. */
+  processor: string
 }
 export interface LocalDevice {
   id: string
@@ -47,6 +49,7 @@ export function nodeOf(inventory: Inventory, { ours = () => false }: NodeOptions
       .filter(({ integrated, vendor }) => !integrated || vendor === 'apple' || vendor === 'nvidia')
       .map(each => localDevice(each, ours)),
     usable: true,
+    processor: cpus()[0]?.model.trim() || process.arch,
   }
 }
 
@@ -84,7 +87,7 @@ export interface NodeKeeper {
 }
 
 /** The node of a program that goes on running: read again by age, on another boot, and on SIGHUP. */
-export function keepNode(options: { overrideFile: string; overrideRequired: boolean }): NodeKeeper {
+export function keepNode(options: InventoryOptions): NodeKeeper {
   const kept = keepInventory(options)
   return {
     node: async (how = {}) => nodeOf(await kept.current(), how),
@@ -93,8 +96,8 @@ export function keepNode(options: { overrideFile: string; overrideRequired: bool
   }
 }
 
-/** Once. `overrideFile`: hardware.yaml of the home. throws hardware_file */
-export async function localNode(options: { overrideFile: string; overrideRequired: boolean } & NodeOptions): Promise<LocalNode> {
+/** Once. throws hardware_file */
+export async function localNode(options: InventoryOptions & NodeOptions): Promise<LocalNode> {
   const keeper = keepNode(options)
   try {
     return await keeper.node(options)

@@ -17,7 +17,7 @@ export function distribution(system: System): Distribution {
     new RegExp(`^${key}=(.*)$`, 'm')
       .exec(text)?.[1]
       ?.trim()
-      .replace(/^(["'])(.*)\\1$/, '$2') ?? ''
+      .replace(/^(["'])(.*)\1$/, '$2') ?? ''
   return {
     id: value('ID') || 'linux',
     like: value('ID_LIKE').split(/\s+/).filter(Boolean),
@@ -147,4 +147,21 @@ export function inContainer(system: System): boolean {
     /\b(docker|kubepods|containerd|lxc|libpod)\b/.test(system.read('/proc/1/cgroup') ?? '') ||
     ['docker', 'podman', 'oci', 'kube'].includes(system.variable('container') ?? '')
   )
+}
+
+/** Where distributions keep shared libraries, and where the container toolkits put those of the machine below. */
+const libraryFolders = [
+  '/usr/lib',
+  '/usr/lib64',
+  '/lib',
+  '/usr/local/lib',
+  '/usr/lib/x86_64-linux-gnu',
+  '/usr/lib/aarch64-linux-gnu',
+  '/usr/lib/wsl/lib',
+  '/usr/local/nvidia/lib64',
+]
+
+export async function hasLibrary(name: string, system: System): Promise<boolean> {
+  for (const folder of libraryFolders) if ((await system.list(folder)).includes(name)) return true
+  return false
 }

@@ -1,7 +1,6 @@
 /** Trees of /proc and /sys in the forms that Linux gives them, without a machine of each kind. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { availableMemory, simd, usableCores } from '../../src/hardware/doctor.ts'
 import { affinity, cpuQuota, defaultThreads, memoryLimit } from '../../src/hardware/limits.ts'
 
 const tree = (files: Record<string, string>) => (path: string) => files[path] ?? null
@@ -67,29 +66,4 @@ test('threads are the cores this process is bound to, cut by the quota, and neve
   assert.equal(defaultThreads(tree({ ...bound('0-7'), ...v2('/'), '/sys/fs/cgroup/cpu.max': '150000 100000' })), 2)
   assert.equal(defaultThreads(tree({ ...bound('0-7'), ...v2('/'), '/sys/fs/cgroup/cpu.max': '1000 100000' })), 1)
   assert.equal(defaultThreads(tree({ ...bound('0'), ...v2('/'), '/sys/fs/cgroup/cpu.max': '800000 100000' })), 1)
-})
-
-test('the sentence about cores says why some are not used', () => {
-  assert.equal(usableCores(8, tree(bound('0-7'))), '8 cores')
-  assert.equal(usableCores(8, tree(bound('0-1'))), '2 of 8 cores usable (this process is bound to 2)')
-  const both = { ...bound('0-3'), ...v2('/'), '/sys/fs/cgroup/cpu.max': '150000 100000' }
-  assert.equal(usableCores(8, tree(both)), '2 of 8 cores usable (this process is bound to 4; the container grants the time of 1.5)')
-})
-
-test('vector instructions are those of /proc/cpuinfo, on Intel, AMD and ARM', () => {
-  const x86 = (flags: string) => `processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vme ${flags}\nbugs\t\t: avx512f\n`
-  assert.equal(simd(x86('sse4_2 avx avx2 avx512f avx512bw avx512_vnni')), 'AVX-512 with VNNI')
-  assert.equal(simd(x86('sse4_2 avx avx2 avx512f')), 'AVX-512')
-  assert.equal(simd(x86('sse4_2 avx avx2')), 'AVX2')
-  assert.equal(simd(x86('sse4_2 avx')), 'SSE4.2')
-  assert.equal(simd(x86('sse')), null)
-  assert.equal(simd('processor\t: 0\nFeatures\t: fp asimd evtstrm aes\nCPU part\t: 0xd0c\n'), 'NEON')
-  assert.equal(simd('processor\t: 0\nFeatures\t: fp asimd sve\n'), 'SVE')
-  assert.equal(simd(null), null)
-})
-
-test('memory that can be had is MemAvailable, not MemFree', () => {
-  assert.equal(availableMemory('MemTotal:       16384000 kB\nMemFree:          200000 kB\nMemAvailable:    8192000 kB\n'), 8192000 * 1024)
-  assert.equal(availableMemory('MemTotal: 1 kB\n'), null)
-  assert.equal(availableMemory(null), null)
 })

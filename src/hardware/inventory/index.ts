@@ -3,9 +3,14 @@ import { hostname } from 'node:os'
 import { readLoad, withLoad } from '../load.ts'
 import { distribution } from '../packages.ts'
 import { type Provenance, recorded, type System, thisSystem } from '../system.ts'
+import { type GraphicsRuntimes, readGraphicsRuntimes, readTools, type Tool, type ToolName } from '../tools.ts'
 import { readAccelerators } from './accelerators.ts'
 import type { Device, Reading } from './device.ts'
+import { type Disk, readDisks } from './disks.ts'
+import { type Memory, readMemory } from './memory.ts'
+import { type Network, readNetwork } from './network.ts'
 import { readOverride, withOverride } from './override.ts'
+import { type Processor, readProcessor } from './processor.ts'
 
 export interface Inventory {
   version: 1
@@ -19,17 +24,15 @@ export interface Inventory {
 
 export interface InventoryOptions {
   /** `hardware.yaml` of the home, or the file that PLINTH_HARDWARE names. */
-  overrideFile: string
-  /** Somebody named it: it has to be there. */
-  overrideRequired: boolean
+  override: { path: string; named: boolean }
   system?: System
 }
 
 /** throws hardware_file */
-export async function readInventory({ overrideFile, overrideRequired, system = thisSystem }: InventoryOptions): Promise<Inventory> {
-  const override = await readOverride(overrideFile, { required: overrideRequired })
+export async function readInventory({ override, system = thisSystem }: InventoryOptions): Promise<Inventory> {
+  const said = await readOverride(override.path, { required: override.named })
   const noting = recorded(system, { verified: true })
-  const accelerators = withOverride(await readAccelerators(system), override, overrideFile)
+  const accelerators = withOverride(await readAccelerators(system), said, override.path)
   return {
     version: 1,
     host: hostname(),
@@ -38,6 +41,35 @@ export async function readInventory({ overrideFile, overrideRequired, system = t
     system: { title: distribution(noting.system).title, platform: `${system.platform}-${process.arch}`, provenance: noting.provenance },
     accelerators,
   }
+}
+
+/** Everything, for people and for `plinth doctor --json`. */
+export interface WholeInventory extends Inventory {
+  processor: Processor
+  memory: Memory
+  disks: { disks: Disk[]; provenance: Provenance }
+  network: Network
+  tools: { tools: Record<ToolName, Tool>; provenance: Provenance }
+  graphics: GraphicsRuntimes
+}
+
+/** `folders`: their disks are listed whatever they are. `runtime`: folder of onnxruntime-node. throws hardware_file */
+export async function readWholeInventory({
+  folders,
+  runtime,
+  ...options
+}: InventoryOptions & { folders: readonly string[]; runtime: string | null }): Promise<WholeInventory> {
+  const { system = thisSystem } = options
+  const [inventory, processor, memory, disks, network, tools, graphics] = await Promise.all([
+    readInventory(options),
+    readProcessor(system),
+    readMemory(system),
+    readDisks(system, folders),
+    readNetwork(system),
+    readTools(system),
+    readGraphicsRuntimes(system, runtime),
+  ])
+  return { ...inventory, processor, memory, disks, network, tools, graphics }
 }
 
 export const devicesOf = (inventory: Pick<Inventory, 'accelerators'>): Device[] => inventory.accelerators.flatMap(({ devices }) => devices)

@@ -1,5 +1,5 @@
 /** Why an NVIDIA card cannot be used, or not wholly, and the next command. */
-import { inContainer, install } from '../packages.ts'
+import { hasLibrary, inContainer, install } from '../packages.ts'
 import type { Answer, System } from '../system.ts'
 import type { Device, Obstacle } from './device.ts'
 import { heldObstacle, nodeObstacle } from './nodes.ts'
@@ -101,12 +101,13 @@ export async function cardObstacles({ driver }: Card, said: Obstacle | null, sys
   const node = await nodeObstacle(['/dev/nvidiactl'], { groups: 'video,render', handIn }, system)
   if (node) return [node]
   if (said) return [said]
+  if (await hasLibrary('libcuda.so.1', system)) return [toolAbsent(system)]
   return [
     {
       code: 'tool_missing',
       says: inContainer(system)
-        ? 'the driver of the machine below is there, its tools and cards were not handed in'
-        : 'the driver is there, nvidia-smi is not',
+        ? 'the driver of the machine below is there, its programs and libraries were not handed in'
+        : 'the driver is there, its programs and libraries are not (nvidia-smi, libcuda)',
       next: inContainer(system) ? handIn : install('nvidia-smi', system),
       effect: 'stops',
     },

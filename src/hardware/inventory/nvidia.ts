@@ -34,7 +34,7 @@ export async function readNvidia(system: System, cards: readonly Card[]): Promis
     return { devices: [], obstacles: [] }
   const place = await system.run(tool, ...query(groups.place))
   const rows = place && place.code === 0 && !place.late ? parseTable(place.output, groups.place) : []
-  const devices = rows.length > 0 ? await described(system, tool, rows, mine) : await fromProc(system, loaded)
+  const devices = rows.length > 0 ? await described(system, tool, rows, mine) : await fromProc(system, loaded, mine.length > 0)
   const said = place && rows.length === 0 ? saidByTool(place, system) : null
   const all =
     devices.length > 0 && rows.length === 0
@@ -234,8 +234,8 @@ async function minorOf(system: System, address: string, index: number | null): P
 export const driverVersion = (text: string | null): string | null =>
   /Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)/.exec(text ?? '')?.[1] ?? null
 
-/** One card a folder of /proc/driver/nvidia/gpus; where containers hide it, device nodes are counted. */
-async function fromProc(system: System, loaded: string | null): Promise<Device[]> {
+/** One card a folder of /proc/driver/nvidia/gpus; where a container hides that and the bus, device files are counted. */
+async function fromProc(system: System, loaded: string | null, onBus: boolean): Promise<Device[]> {
   const version = driverVersion(loaded)
   const found = await Promise.all(
     (await system.list('/proc/driver/nvidia/gpus')).map(async (folder, index) => {
@@ -257,7 +257,7 @@ async function fromProc(system: System, loaded: string | null): Promise<Device[]
       })
     }),
   )
-  if (found.length > 0) return found
+  if (found.length > 0 || onBus) return found
   const numbers = (await system.list('/dev')).flatMap(name => /^nvidia(\d+)$/.exec(name)?.[1] ?? []).map(Number)
   return numbers
     .toSorted((a, b) => a - b)
@@ -285,6 +285,7 @@ async function unknownCard(card: Card, said: Obstacle | null, system: System): P
     driver: card.driver && (version && card.driver === 'nvidia' ? `nvidia ${version}` : basename(card.driver)),
     address: card.address,
     numa: card.numa,
+    nodes: ['/dev/nvidiactl', '/dev/nvidia-uvm'],
     obstacles: (await within(2000, cardObstacles(card, said, system))) ?? [],
   })
 }
