@@ -17,11 +17,14 @@ import { pageOf } from './api/page.ts'
 import { type RateLimits, usualLimits } from './api/rate-limit.ts'
 import { type ForeignRoute, type Route, route } from './api/route.ts'
 import { readTls, renewTls, type TlsFiles } from './api/tls.ts'
-import { configFolder, home as homePath, mlflowAuthorization, serverToken, serverUrl, version } from './config.ts'
+import { configFolder, hardwareFile, home as homePath, mlflowAuthorization, serverToken, serverUrl, version } from './config.ts'
 import { isPostgres, showTarget } from './db/dialect.ts'
 import type { Home } from './db/home.ts'
 import { shrinkDatabase } from './db/size.ts'
 import { Failure } from './failure.ts'
+import { devicesOf } from './hardware/inventory/index.ts'
+import { keepNode } from './hardware/node.ts'
+import { startTelemetry } from './hardware/telemetry.ts'
 import { type Log, silentLog } from './monitoring/log.ts'
 import { createServerMetrics } from './monitoring/metrics.ts'
 import { gaugesOf, logRequest } from './monitoring/server.ts'
@@ -124,11 +127,13 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   const spoolAccess = createSpoolAccess(home.db)
   const principals = rememberPrincipals(authorization => authenticate(home.db, authorization))
   const reads = isPostgres(home.target) ? readHere(home.db) : openReaders(home.db, home.target)
+  const machine = keepNode({ override: hardwareFile() })
+  const telemetry = startTelemetry({ devices: async () => devicesOf(await machine.inventory()), onError })
   const app = createApp({
     routes: routesOf(home, runLog, { reads, rightsChanged: principals.forget }),
     foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), {
       reads,
-      metrics: async () => metrics.text(await gaugesOf(home, { points, dropped: log.dropped })),
+      metrics: async () => metrics.text([...(await gaugesOf(home, { points, dropped: log.dropped })), ...telemetry.gauges()]),
     }),
     authenticate: async authorization => spoolAccess.principal(authorization) ?? (await principals.authenticate(authorization)),
     limits,
@@ -151,6 +156,8 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
     for (const stop of stops) await stop()
     await runLog.close()
     await reads.close()
+    telemetry.close()
+    machine.close()
     metrics.close()
     await keeping.release()
   }
