@@ -15,7 +15,7 @@ import { makeFolder, removeFolder, storageFailure, writeFileAtomic } from '../..
 import { Attempt, Exit, PreparedEnvironment } from '../../attempt.ts'
 import type { Backend, Node, Observation } from '../../backend.ts'
 import { readLogFile } from '../../log-file.ts'
-import { findGroupParents, type GroupParents, noGroups } from './cgroups.ts'
+import { findGroupParents, type GroupParents, noGroups, removeGroups } from './cgroups.ts'
 import { ranksOf } from './command.ts'
 import { chooseCores, readCores } from './cores.ts'
 import { files, latestSupervisor, type Placement, pipePath, readJson } from './folder.ts'
@@ -224,6 +224,8 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     async forget(job, attempt) {
       const { status } = await observe(job, attempt)
       if (status !== 'ended' && status !== 'lost') throw new Failure('job_active', { job, state: status })
+      const placement = readJson<Placement>(files(folderOf(job, attempt)).placement)
+      if (placement) removeGroups(placement.groups, placement.name) // of a shim that was killed at its very end
       await removeFolder(folderOf(job, attempt))
       const left = await readdir(join(root, String(job))).catch(() => [])
       if (!left.some(name => /^\d+$/.test(name))) await removeFolder(join(root, String(job)))
@@ -256,7 +258,7 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     } catch (error) {
       throw storageFailure(error, paths.shimLog)
     }
-    const child = spawn(process.execPath, [...shimFlags, '--disable-warning=ExperimentalWarning', shimPath, folder, ...environmentPhase], {
+    const child = spawn(process.execPath, [...shimFlags, shimPath, folder, ...environmentPhase], {
       cwd: '/',
       detached: true,
       stdio: ['ignore', log, log, 'pipe'],

@@ -143,6 +143,15 @@ export function makeGroups({ memory, processes }: GroupParents, name: string, li
   }
 }
 
+/** Of an attempt that has ended, whoever made them. */
+export function removeGroups({ memory, processes }: GroupParents, name: string): void {
+  if (memory?.version === 1) {
+    const ofNodes = readdirSync(memory.path).filter(each => each.startsWith(`${name}-`) && /^\d+$/.test(each.slice(name.length + 1)))
+    for (const group of ofNodes) remove(join(memory.path, group))
+  }
+  if (processes !== null) remove(join(processes, name))
+}
+
 const membersOf = (group: string): number[] => read(join(group, 'cgroup.procs')).split('\n').filter(Boolean).map(Number)
 
 function make(group: string): void {

@@ -9,7 +9,7 @@ import { indexEntry, indexEvery, lineLimit, readEntries, segmentPath, segmentsAm
 
 export interface LogWriter {
   /** For one stream of one process. `prefix` says which process, where there are several. */
-  sink(stream: 'o' | 'e', prefix: string): Sink
+  sink(stream: 'o' | 'e', prefix: () => string): Sink
   /** What Plinth says. */
   say(text: string): void
   /** Called about once a second: progress that was held back becomes visible. */
@@ -116,7 +116,7 @@ export function openLog(folder: string, options: LogOptions): LogWriter {
 
   return {
     sink(stream, prefix) {
-      const sink = createSink(body => addLines(stream, prefix, body), redact, longest)
+      const sink = createSink(body => addLines(stream, prefix(), body), redact, longest)
       sinks.push(sink)
       return sink
     },

@@ -123,7 +123,7 @@ lookout.onMatch = policy => {
   if (policy.action === 'stop')
     begin({ reason: policy.reason ?? 'user_error', message: `Its log matches the policy "${policy.pattern}".` }, spec.timeouts.stop)
 }
-const pumps = new Map<number, Pump[]>()
+const pumps = new Map<number, { rank: Rank | null; pumps: Pump[] }>()
 const groups = openGroups()
 const memory = createMemoryWatch(
   allocation.nodes.map(node => node.memory),
@@ -166,12 +166,14 @@ async function main(): Promise<void> {
     settled = Promise.withResolvers()
     works = starts.map(({ work }) => work)
     for (const { work, start } of starts) {
-      if (isFirst && !known) start()
-      else await resume(work, start)
+      if (known) await resume(work, start)
+      else if (cause === null) start()
+      else settle(work, null) // the one before it could not be started
     }
     tick()
     await settled.promise
     if (works.some(({ code }) => code !== 0)) break
+    if (each !== 'run') endWrappers()
   }
   await finish()
 }
@@ -193,7 +195,7 @@ async function startsOf(each: Phase): Promise<Start[]> {
   }
   if (each === 'setup')
     return spec.setup === null ? [] : [startOf(each, 0, shellWords(spec.setup, scriptFile('setup', spec.setup)), null, null)]
-  if (!environmentPhase || (spec.runtime.kind === 'none' && !spec.autolog)) return []
+  if (!environmentPhase || (spec.runtime.kind === 'none' && !spec.autolog && spec.notebook === null)) return []
   return [startOf(each, 0, [process.execPath, environmentPhase, folder], null, null)]
 }
 
@@ -212,13 +214,23 @@ function scriptFile(name: string, text: string): string {
 }
 
 function openPumps(index: number, rank: Rank | null): void {
-  if (pumps.has(index)) return
-  const prefix =
-    rank === null || rank.count === 1 ? '' : rank.perNode === 1 ? `[node ${rank.node}] ` : `[node ${rank.node}, process ${rank.local}] `
-  pumps.set(index, [
+  const pumped = pumps.get(index)
+  if (pumped) {
+    pumped.rank = rank // the same pipe serves the phases before
+    return
+  }
+  const entry = { rank, pumps: [] as Pump[] }
+  const prefix = () => prefixOf(entry.rank)
+  entry.pumps.push(
     openPump(pipePath(folder, index, 'out'), log.sink('o', prefix)),
     openPump(pipePath(folder, index, 'err'), log.sink('e', prefix)),
-  ])
+  )
+  pumps.set(index, entry)
+}
+
+function prefixOf(rank: Rank | null): string {
+  if (rank === null || rank.count === 1) return ''
+  return rank.perNode === 1 ? `[node ${rank.node}] ` : `[node ${rank.node}, process ${rank.local}] `
 }
 
 function launch(work: Work, words: readonly string[], ports: Ports | null): void {
@@ -435,7 +447,7 @@ async function finish(): Promise<void> {
   clearTimeout(timer)
   watchMemory(uptime())
   control.close()
-  for (const pump of [...pumps.values()].flat()) pump.drain()
+  for (const pump of [...pumps.values()].flatMap(each => each.pumps)) pump.drain()
   const failed = cause?.first != null ? works[cause.first] : works.find(({ code }) => code !== 0)
   const exitCode = works.length === 0 ? null : failed ? failed.code! : 0
   const lost = log.lost()
@@ -444,6 +456,7 @@ async function finish(): Promise<void> {
   for (const remark of remarks) if (remark) log.say(remark)
   const killsNow = killsOnMachine()
   const nodes = allocation.nodes.map((_, node) => node)
+  endWrappers()
   writeExit(folder, {
     ...verdictOf({
       phase: phase.phase,
@@ -456,10 +469,7 @@ async function finish(): Promise<void> {
       memoryLimit: allocation.nodes[failed?.rank?.node ?? 0]!.memory,
       outOfDeviceMemory: lookout.outOfDeviceMemory(),
       policy: lookout.matched(),
-      command:
-        phase.phase === 'run' && 'argv' in spec.run
-          ? spec.run.argv[0]!
-          : (log.lastErrors().findLast(line => /not found/.test(line)) ?? 'of this name'),
+      command: 'argv' in spec.run ? spec.run.argv[0]! : null,
       errors: log.lastErrors(),
       remarks: remarks.filter(remark => remark !== null),
     }),
@@ -480,13 +490,17 @@ function missingWork(): string[] {
   ]
 }
 
+/** They hold the pipes for a shim that takes over; how their scripts ended is in their files. */
+function endWrappers(): void {
+  for (const name of readdirSync(folder)) {
+    const wrapping = /\.born$/.test(name) ? readBorn(join(folder, name))?.wrapper : undefined
+    if (wrapping) signal(wrapping, 'SIGKILL')
+  }
+}
+
 /** exit.json is there: whatever is left behind now is only untidy. */
 async function cleanUp(): Promise<void> {
   rmSync(paths.secrets, { force: true })
-  for (const work of works) {
-    const wrapping = readBorn(`${work.files}.born`)?.wrapper
-    if (wrapping) signal(wrapping, 'SIGKILL')
-  }
   for (const name of readdirSync(folder))
     if (/^(control|\d+\.(out|err)|(environment|setup|run)\.\d+\.(born|exit|failed))$/.test(name)) unlinkSync(join(folder, name))
   for (let tries = 0; !groups.remove() && tries < 50; tries++) await pause(10) // the killed are members until they are collected
@@ -508,7 +522,7 @@ function watchMemory(now: number): void {
   if (works.length === 0) return
   const counted = allocation.nodes.map((_, node) => groups.memoryOf(node))
   const over = memory.look(counted, () => {
-    const all = members()
+    const all = allocation.nodes.length > 1 ? findMembers(attempt.cookie) : members()
     const nodeOf = new Map(works.map(({ name, rank }) => [name, rank?.node ?? 0]))
     return allocation.nodes.map((_, node) =>
       all.filter(({ belongsTo }) => (nodeOf.get(belongsTo ?? '') ?? 0) === node).map(({ pid }) => pid),

@@ -29,8 +29,8 @@ export interface Seen {
   /** A line shortly before the end says that an accelerator's memory was used up. */
   outOfDeviceMemory: boolean
   policy: { pattern: string; reason: JobReason | null; mayRetry: boolean } | null
-  /** The command's first word, for a message. */
-  command: string
+  /** The command's first word; null: a shell's text. */
+  command: string | null
   /** Last lines of standard error. */
   errors: readonly string[]
   /** Whatever has to be said beside the end: log lines that are missing, an empty checkpoint folder. */
@@ -77,9 +77,16 @@ function reasonOf(seen: Seen): { reason: JobReason | null; message: string | nul
       }
   }
   if (phase === 'setup') return { reason: 'setup_failed', message: lastWords(errors) }
-  if (exitCode === 127) return { reason: 'command_not_found', message: `There is no command ${command}, or its interpreter is missing.` }
+  if (exitCode === 127)
+    return {
+      reason: 'command_not_found',
+      message:
+        command === null
+          ? (errors.findLast(line => /not found|No such file/.test(line)) ?? null)
+          : `There is no command ${command}, or its interpreter is missing.`,
+    }
   if (exitCode === 126)
-    return { reason: 'user_error', message: `${command} was found and cannot be run: see its rights and its first line.` }
+    return { reason: 'user_error', message: `${command ?? 'A command'} was found and cannot be run: see its rights and its first line.` }
   const signal = signalOf(exitCode)
   return { reason: 'user_error', message: signal ? `It was ended by ${signal}, which Plinth did not send.` : null }
 }
