@@ -1,7 +1,9 @@
 /** The composition root of `plinth up`: one process that tracks runs and keeps models, behind one HTTP application. */
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Server as TlsServer } from 'node:tls'
 import { serverAddress, storedToken } from './accounts/credentials.ts'
+import { giveJobToken, takeJobToken } from './accounts/job-tokens.ts'
 import { ownerAtHome, ownerToken, resetOwnerToken } from './accounts/owner.ts'
 import { rememberPrincipals } from './accounts/remember.ts'
 import { accountRoutes } from './accounts/routes.ts'
@@ -23,19 +25,26 @@ import type { Home } from './db/home.ts'
 import { shrinkDatabase } from './db/size.ts'
 import { Failure } from './failure.ts'
 import { devicesOf } from './hardware/inventory/index.ts'
-import { keepNode } from './hardware/node.ts'
+import { keepNode, type NodeKeeper } from './hardware/node.ts'
 import { startTelemetry } from './hardware/telemetry.ts'
+import { logRoute } from './jobs/log-route.ts'
+import { type JobHost, jobRoutes } from './jobs/routes.ts'
+import type { JobSecrets } from './jobs/secrets.ts'
+import type { JobTracking } from './jobs/tracking.ts'
 import { type Log, silentLog } from './monitoring/log.ts'
 import { createServerMetrics } from './monitoring/metrics.ts'
 import { gaugesOf, logRequest } from './monitoring/server.ts'
 import { calls } from './sdk/calls/index.ts'
 import { type Client, createClient } from './sdk/client.ts'
+import { type LogLine, type LogWanted, readJobLog } from './sdk/job-log.ts'
 import { diskObjects } from './storage/disk-objects.ts'
 import type { Objects } from './storage/objects.ts'
 import type { BackupOptions } from './track/backup.ts'
+import { confinedForeign, confinedRoutes } from './track/confined.ts'
 import type { Garbage } from './track/gc.ts'
 import { openHome as openHomeAt } from './track/home.ts'
 import type { ImportOptions } from './track/importer/import.ts'
+import { endJobRun, experimentOfRun, keepJobFile, pauseJobRun, runsOfLivingJobs, startJobRun, tagJobRun } from './track/job-runs.ts'
 import { keeperOf } from './track/keeper.ts'
 import { keepHome } from './track/lock.ts'
 import { createRunLog, type RunLog } from './track/log.ts'
@@ -129,10 +138,13 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   const reads = isPostgres(home.target) ? readHere(home.db) : openReaders(home.db, home.target)
   const machine = keepNode({ override: hardwareFile() })
   const telemetry = startTelemetry({ devices: async () => devicesOf(await machine.inventory()), onError })
+  const closing = new AbortController()
+  let url = ''
+  const jobs = hostOfJobs(home, { machine, onError, tokenTaken: principals.forget, url: () => url })
   const app = createApp({
-    routes: routesOf(home, runLog, { reads, rightsChanged: principals.forget }),
+    routes: routesOf(home, runLog, { reads, rightsChanged: principals.forget, jobs }),
     foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), {
-      reads,
+      ...{ reads, jobs, closing: closing.signal },
       metrics: async () => metrics.text([...(await gaugesOf(home, { points, dropped: log.dropped })), ...telemetry.gauges()]),
     }),
     authenticate: async authorization => spoolAccess.principal(authorization) ?? (await principals.authenticate(authorization)),
@@ -150,6 +162,7 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
     // a connection that has had its answer would be kept for the next request
     const idle = setInterval(() => app.server.closeIdleConnections(), 50)
     const late = setTimeout(() => app.server.closeAllConnections(), grace)
+    closing.abort()
     await app.close()
     clearInterval(idle)
     clearTimeout(late)
@@ -164,7 +177,7 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   try {
     await app.ready()
     const { port: bound } = await listen(app.server, port, host)
-    const url = `${pair ? 'https' : 'http'}://${urlHost(host)}:${bound}`
+    url = `${pair ? 'https' : 'http'}://${urlHost(host)}:${bound}`
     await keeping.announce(url)
     if (tls && pair) stops.push(renewTls(app.server as unknown as TlsServer, tls, onError))
     const replay = startSpoolReplay(
@@ -175,7 +188,16 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
       },
       onError,
     )
-    stops.push(startReaper(home, onError, { except: replay.judges }), replay.stop)
+    const judged = async () => new Set([...(await replay.judges()), ...(await runsOfLivingJobs(home.db))])
+    stops.push(startReaper(home, onError, { except: judged }), replay.stop)
+    // what it takes is loaded when the address has been told: jobs go on without it
+    const starting = setTimeout(() => jobs().then(({ controller }) => controller?.start(), onError), 0)
+    stops.unshift(async () => {
+      clearTimeout(starting)
+      const { controller, backends } = await jobs()
+      await controller?.close()
+      for (const backend of backends.values()) await backend.close()
+    })
     log.info('started', { version, url, pid: process.pid, home: home.path, database: showTarget(home.target) })
     return {
       url,
@@ -189,6 +211,169 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   } catch (error) {
     await close()
     throw error
+  }
+}
+
+// ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const jobsFolder = ({ path }: Pick<Home, 'path'>) => join(path, 'jobs')
+
+/** Where jobs run, made at the first question. `keeper`: this process keeps the home, so its loop starts them; otherwise one only looks. */
+function hostOfJobs(
+  home: Pick<Home, 'db' | 'path'>,
+  keeper: { machine: NodeKeeper; onError(error: unknown): void; tokenTaken(): void; url(): string } | null = null,
+): () => Promise<JobHost> {
+  let host: Promise<JobHost> | undefined
+  const make = async (): Promise<JobHost> => {
+    const [{ openJobSecrets }, { createLocalBackend }] = await Promise.all([
+      import('./jobs/secrets.ts'),
+      import('./jobs/backends/local/backend.ts'),
+    ])
+    const secrets = await openJobSecrets(jobsFolder(home))
+    const machine = keeper?.machine ?? keepNode({ override: hardwareFile() })
+    const local = createLocalBackend({ home: home.path, inventory: async () => [await machine.node()] })
+    const backends = new Map([[local.name, local]])
+    if (!keeper) return { backends, secrets, controller: null }
+    const { createController } = await import('./jobs/loop.ts')
+    const { onError } = keeper
+    const controller = createController({ db: home.db, backends: [local], secrets, tracking: trackingOf(home, secrets, keeper), onError })
+    return { backends, secrets, controller }
+  }
+  return () => {
+    host ??= make().catch(error => {
+      host = undefined
+      throw error
+    })
+    return host
+  }
+}
+
+/** What jobs have to do with runs and tokens. */
+function trackingOf(
+  { db, path }: Pick<Home, 'db' | 'path'>,
+  { derived }: JobSecrets,
+  { tokenTaken, url }: { tokenTaken(): void; url(): string },
+): JobTracking {
+  const objects = diskObjects(join(path, 'artifacts'))
+  return {
+    startRun: startJobRun,
+    experimentOf: (project, run) => experimentOfRun(db, project, run),
+    pauseRun: pauseJobRun,
+    endRun: endJobRun,
+    tagRun: (project, run, tags) => tagJobRun(db, project, run, tags),
+    keepFile: (project, run, name, content) => keepJobFile(db, objects, project, run, name, content),
+    giveToken: (transaction, job) => giveJobToken(transaction, derived, job),
+    takeToken: (transaction, job, attempt) => takeJobToken(transaction, derived, job, attempt),
+    tokenTaken,
+    url,
+  }
+}
+
+/** What commands need of jobs besides the contract's calls, loaded when one asks. */
+export const jobs = async () => {
+  const [file, script, amounts, spec, early, page, search, steps] = await Promise.all([
+    import('./jobs/job-file/read.ts'),
+    import('./jobs/job-file/script.ts'),
+    import('./jobs/job-file/amounts.ts'),
+    import('./jobs/spec.ts'),
+    import('./jobs/sweeps/early-stop.ts'),
+    import('./jobs/sweeps/page.ts'),
+    import('./jobs/sweeps/search.ts'),
+    import('./jobs/sweeps/steps.ts'),
+  ])
+  return { ...file, ...script, amounts, ...spec, ...early, ...page, ...search, ...steps }
+}
+
+/** Who keeps the home; null where nobody alive does. */
+export const keeperAt = (path: string) => keeperOf(path)
+
+export interface JobsConnection {
+  plinth: Client<typeof calls>
+  /** Null: nobody keeps the home; jobs are looked at, and told to stop, from here. */
+  url: string | null
+  /** The lines of an attempt's log; with `follow` until it has ended. */
+  log(wanted: LogWanted): AsyncIterable<LogLine>
+  close(): Promise<void>
+}
+
+/**
+ * Where jobs can be run and followed: the server that PLINTH_URL names, the one that keeps the home, else this process, which then is the
+ * server of the home until the connection is closed. `host: false`: without a server it only looks. Jobs go on when it closes.
+ * throws login_needed, server_address, and what opening a home throws
+ */
+export async function connectJobs({ host = true } = {}): Promise<JobsConnection> {
+  const given = serverUrl()
+  if (given !== undefined) {
+    const { plinth, url, close } = await connect()
+    const token = serverToken() ?? (await storedToken(configFolder(), url!)) ?? ''
+    return { plinth, url, log: wanted => readJobLog({ url: url!, token }, wanted), close }
+  }
+  const home = await openHome()
+  try {
+    const served = await serverOf(home, host)
+    if (!served) return { ...lookingAt(home), url: null }
+    const { url, token, close } = served
+    return {
+      ...{ plinth: remoteClient({ url, token }), url, log: (wanted: LogWanted) => readJobLog({ url, token }, wanted) },
+      close: async () => {
+        await close()
+        await home.close()
+      },
+    }
+  } catch (error) {
+    await home.close()
+    throw error
+  }
+}
+
+/** Milliseconds that a server which is starting is waited for. */
+const startingUp = 15_000
+
+async function serverOf(home: Home, host: boolean): Promise<{ url: string; token: string; close(): Promise<void> } | null> {
+  for (const began = Date.now(); ; ) {
+    const keeper = await keeperOf(home.path)
+    if (keeper?.url) return { url: keeper.url, token: await ownerToken(home), close: async () => {} }
+    if (!keeper && !host) return null
+    if (!keeper) {
+      const server = await hostHere(home)
+      if (server) return server
+    }
+    if (Date.now() - began > startingUp) throw new Failure('server_unreachable', { url: `process ${keeper?.worker.pid ?? ''}` })
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+/** At the same port each time where that is free: a job that outlived the process that served it then finds the next one. Null: somebody was faster. */
+async function hostHere(home: Home): Promise<ControlPlane | null> {
+  const port = 10_000 + (createHash('sha256').update(home.path).digest().readUInt16BE(0) % 10_000)
+  for (const each of [port, 0])
+    try {
+      return await startControlPlane(home, { host: '127.0.0.1', port: each })
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'home_held') return null
+      if (each !== port || !(error instanceof Failure) || (error.code !== 'port_taken' && error.code !== 'port_refused')) throw error
+    }
+  return null
+}
+
+function lookingAt(home: Home): Omit<JobsConnection, 'url'> {
+  const log = createRunLog(home.db)
+  const host = hostOfJobs(home)
+  return {
+    plinth: localClient(calls, routesOf(home, log, { jobs: host }), ownerAtHome),
+    async *log({ job, attempt, offset = 0, follow = false, signal = new AbortController().signal }) {
+      const [{ createLineReader }, { attemptsOf }] = await Promise.all([import('./jobs/log-lines.ts'), import('./jobs/store.ts')])
+      const engine = (await attemptsOf(home.db, job)).find(each => each.attempt === attempt)?.engine
+      const backend = (await host()).backends.get(engine ?? '')
+      const lines = createLineReader()
+      for (let [at, over] = [offset, backend === undefined]; !over && !signal.aborted; ) {
+        const read = await backend!.readLog(job, attempt, { offset: at, limit: 256 * 1024, follow, signal })
+        yield* lines.read(at, read)
+        over = read.end || (!follow && read.bytes.length === 0)
+        at = read.next
+      }
+    },
+    close: () => log.close().finally(() => home.close()),
   }
 }
 
@@ -254,54 +439,72 @@ export const resetToken = resetOwnerToken
 export const routesOf = (
   { db, path }: Pick<Home, 'db' | 'path'>,
   log: RunLog,
-  { reads = readHere(db), rightsChanged = () => {} }: { reads?: Reads; rightsChanged?: () => void } = {},
-): Route[] => [
-  route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({ version, user, project, role: owner ? 'owner' : role })),
-  ...accountRoutes(db, rightsChanged),
-  ...modelRoutes(db, path),
-  ...trackingRoutes(db, log, reads),
-]
+  {
+    reads = readHere(db),
+    rightsChanged = () => {},
+    jobs = hostOfJobs({ db, path }),
+  }: { reads?: Reads; rightsChanged?: () => void; jobs?: () => Promise<JobHost> } = {},
+): Route[] =>
+  confinedRoutes(db, [
+    route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({
+      version,
+      user,
+      project,
+      role: owner ? 'owner' : role,
+    })),
+    ...accountRoutes(db, rightsChanged),
+    ...modelRoutes(db, path),
+    ...trackingRoutes(db, log, reads),
+    ...jobRoutes({ db, folder: jobsFolder({ path }), host: jobs }),
+  ])
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */
 export const foreignRoutesOf = (
   { db, path: folder }: Pick<Home, 'db' | 'path'>,
   log: RunLog,
   objects: Objects,
-  { reads = readHere(db), metrics = async () => '' }: { reads?: Reads; metrics?: () => Promise<string> } = {},
-): ForeignRoute[] => [
-  ...['/healthz', '/health'].map(
-    (path): ForeignRoute => ({
+  {
+    reads = readHere(db),
+    metrics = async () => '',
+    jobs = hostOfJobs({ db, path: folder }),
+    closing = new AbortController().signal,
+  }: { reads?: Reads; metrics?: () => Promise<string>; jobs?: () => Promise<JobHost>; closing?: AbortSignal } = {},
+): ForeignRoute[] =>
+  confinedForeign(db, [
+    ...['/healthz', '/health'].map(
+      (path): ForeignRoute => ({
+        method: 'GET',
+        path,
+        right: 'public',
+        body: 'none',
+        answer: () => 'OK',
+        failed: () => ({ status: 500, body: 'not OK' }),
+      }),
+    ),
+    {
       method: 'GET',
-      path,
-      right: 'public',
+      path: '/metrics',
+      right: 'viewer',
       body: 'none',
-      answer: () => 'OK',
-      failed: () => ({ status: 500, body: 'not OK' }),
-    }),
-  ),
-  {
-    method: 'GET',
-    path: '/metrics',
-    right: 'viewer',
-    body: 'none',
-    failed: asAnswer,
-    answer: async ({ response }) => {
-      send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', await metrics())
-      return null
+      failed: asAnswer,
+      answer: async ({ response }) => {
+        send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', await metrics())
+        return null
+      },
     },
-  },
-  { method: 'GET', path: '/api/openapi.json', right: 'viewer', body: 'none', answer: () => openApi(calls, version), failed: asAnswer },
-  {
-    method: 'GET',
-    path: '/api',
-    right: 'viewer',
-    body: 'none',
-    failed: asAnswer,
-    answer: ({ response }) => {
-      const { html, headers } = pageOf(openApiPage(calls, version))
-      send(response, 200, 'text/html; charset=utf-8', html, headers)
-      return null
+    { method: 'GET', path: '/api/openapi.json', right: 'viewer', body: 'none', answer: () => openApi(calls, version), failed: asAnswer },
+    {
+      method: 'GET',
+      path: '/api',
+      right: 'viewer',
+      body: 'none',
+      failed: asAnswer,
+      answer: ({ response }) => {
+        const { html, headers } = pageOf(openApiPage(calls, version))
+        send(response, 200, 'text/html; charset=utf-8', html, headers)
+        return null
+      },
     },
-  },
-  ...mlflowRoutes({ db, log, objects, models: diskObjects(join(folder, 'models')), home: folder, reads }),
-]
+    logRoute({ db, host: jobs, closing }),
+    ...mlflowRoutes({ db, log, objects, models: diskObjects(join(folder, 'models')), home: folder, reads }),
+  ])

@@ -757,6 +757,16 @@ export const failures = {
     'The supervisor of job {job} could not be started: {problem}.',
     'See whether the disk is full, then plinth jobs retry {job}.',
   ],
+  job_over: [
+    401,
+    'This token was for one attempt of a job, which is over.',
+    'Nothing that is sent with it counts any more: the process can end. A newer attempt has a token of its own.',
+  ],
+  job_run_only: [
+    403,
+    'The token of a job is for its own run, and for runs beneath it.',
+    'Ask with a token of a person, or make a run of the job’s own.',
+  ],
   job_engine_unknown: [400, 'There is no engine called {engine} here.', 'Choose one of: {known}.'],
   // ── environments of jobs ──
   interpreter_missing: [

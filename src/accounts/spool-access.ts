@@ -23,10 +23,13 @@ export function createSpoolAccess(db: Db): SpoolAccess {
       if (!known.has(id)) {
         const row =
           token === null
-            ? { user: ownerName, project: 'default' }
-            : await db.selectFrom('tokens').select(['user', 'project']).where('id', '=', token).executeTakeFirst()
+            ? { user: ownerName, project: 'default', run: null }
+            : await db.selectFrom('tokens').select(['user', 'project', 'run']).where('id', '=', token).executeTakeFirst()
         if (!row) return null
-        known.set(id, { ...row, owner: false, role: 'editor', scope: 'track', token: 'spool' })
+        known.set(id, {
+          ...{ user: row.user, project: row.project, owner: false, role: 'editor', scope: 'track', token: 'spool' },
+          ...(row.run !== null && { run: row.run }),
+        })
       }
       return `Spool ${secret} ${id}`
     },

@@ -37,7 +37,7 @@ export async function createToken(db: Db, { user, name, project, scope, expires 
   return { id, token }
 }
 
-/** `Bearer TOKEN` → who that is; null without a header. MLflow's clients may also send it as the password of Basic. throws token_wrong */
+/** `Bearer TOKEN` → who that is; null without a header. MLflow's clients may also send it as the password of Basic. throws token_wrong, job_over */
 export async function authenticate(db: Db, authorization: string | undefined): Promise<Principal | null> {
   if (!authorization) return null
   // what is wrong about a token is never told, and every wrong one takes the same way: a look-up, a hash and a comparison
@@ -54,6 +54,7 @@ export async function authenticate(db: Db, authorization: string | undefined): P
       'tokens.scope',
       'tokens.expires',
       'tokens.revoked',
+      'tokens.run',
       'users.owner',
       'users.disabled',
       'memberships.role',
@@ -61,6 +62,8 @@ export async function authenticate(db: Db, authorization: string | undefined): P
     .where('tokens.id', '=', id)
     .executeTakeFirst()
   const right = timingSafeEqual(row ? Buffer.from(row.hash, 'hex') : noHash, sha256(given))
+  // of a right one it may be told: who goes on in the name of an attempt that is over should hear why, and end
+  if (row?.run && right && row.revoked) throw new Failure('job_over')
   if (!row || !right || row.revoked || row.disabled || (row.expires && row.expires <= new Date().toISOString()))
     throw new Failure('token_wrong')
   return {
@@ -70,8 +73,16 @@ export async function authenticate(db: Db, authorization: string | undefined): P
     role: (row.role as Role | null) ?? null,
     scope: row.scope as Scope,
     token: id,
+    ...(row.run !== null && confinedTo(row.run, row)),
   }
 }
+
+/** Of the owner's rights a job gets those that it needs. */
+const confinedTo = (run: string, { owner, role }: { owner: 0 | 1; role: string | null }) => ({
+  run,
+  owner: false,
+  role: owner === 1 ? ('editor' as const) : (role as Role | null),
+})
 
 function tokenIn(authorization: string): string | null {
   const [kind = '', value = ''] = authorization.split(' ', 2)
@@ -116,7 +127,7 @@ export async function makeToken(
 
 /** Newest first. */
 export async function listTokens(db: Db, principal: Principal): Promise<Token[]> {
-  let query = db.selectFrom('tokens').select(shown).where('project', '=', principal.project)
+  let query = db.selectFrom('tokens').select(shown).where('project', '=', principal.project).where('run', 'is', null) // those of jobs come and go by themselves
   if (!allows(principal, 'admin')) query = query.where('user', '=', principal.user)
   return (await query.orderBy('created', 'desc').execute()) as Token[]
 }

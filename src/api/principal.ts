@@ -18,6 +18,8 @@ export interface Principal {
   scope: Scope
   /** Public id of the token. */
   token: string
+  /** A job's token is for this run and those beneath it, and for nothing else (track/confined.ts). */
+  run?: string
 }
 
 /** throws token_required for nobody, forbidden for somebody without the right, scope_too_narrow where only the token is in the way */

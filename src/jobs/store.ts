@@ -291,9 +291,9 @@ export const queuedJobs = (db: Db) =>
     .execute()
 export type QueuedRow = Awaited<ReturnType<typeof queuedJobs>>[number]
 
-/** Jobs that have an attempt under way, or one that has ended and not been finished with. */
-export const activeJobs = (db: Db) =>
-  db
+/** Jobs that have an attempt under way, or one that has ended and not been finished with; `job`: only that one. */
+export const activeJobs = (db: Db, job?: number) => {
+  const all = db
     .selectFrom('jobs as j')
     .innerJoin('job_attempts as a', join => join.onRef('a.job', '=', 'j.id').onRef('a.attempt', '=', 'j.attempt'))
     .select([
@@ -312,8 +312,8 @@ export const activeJobs = (db: Db) =>
     .select(['j.stop', 'j.grace', 'j.warnings', 'j.environment'])
     .select(['a.engine', 'a.status as attemptStatus', 'a.started', 'a.ended', 'a.reason', 'a.message', 'a.exit_code', 'a.allocation'])
     .where('j.status', 'in', ['starting', 'setting_up', 'running', 'stopping'])
-    .orderBy('j.id')
-    .execute()
+  return (job === undefined ? all : all.where('j.id', '=', job)).orderBy('j.id').execute()
+}
 export type ActiveRow = Awaited<ReturnType<typeof activeJobs>>[number]
 
 export async function specsOf(db: Db, jobs: readonly number[]): Promise<Map<number, JobSpec>> {

@@ -10,7 +10,7 @@ export async function createExperiment(
   { name, tags, location: own }: { name: string; tags: Record<string, string>; location?: string | undefined },
 ): Promise<Experiment> {
   const now = Date.now()
-  return await db.transaction().execute(async transaction => {
+  return await inTransaction(db, async transaction => {
     const row = await transaction
       .insertInto('experiments')
       .values({ project, name, location: '', created: now, updated: now, deleted: null })

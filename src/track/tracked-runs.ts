@@ -1,7 +1,7 @@
 /** Runs in the database: what they are, apart from what they log (log.ts). Everything asked for in another project is not found. */
 import { randomBytes } from 'node:crypto'
 import { type Selectable, sql } from 'kysely'
-import type { Db } from '../db/open.ts'
+import { type Db, inTransaction } from '../db/open.ts'
 import type { Schema } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import type { RunStatus } from '../sdk/shapes.ts'
@@ -51,7 +51,7 @@ export async function createTrackedRun(db: Db, project: string, given: NewTracke
   if (given.name && named && named !== given.name) throw new Failure('run_name_ambiguous', { name: given.name, tag: named })
   const name = given.name || named || inventedName()
   const run = given.run ?? randomBytes(16).toString('hex')
-  const number = await db.transaction().execute(async transaction => {
+  const number = await inTransaction(db, async transaction => {
     const experiment = await transaction
       .selectFrom('experiments')
       .select(['id', 'location', 'deleted'])
@@ -114,7 +114,7 @@ export async function updateTrackedRun(
     ...(ended !== undefined && { ended }),
   }
   if (Object.keys(change).length > 0)
-    await db.transaction().execute(async transaction => {
+    await inTransaction(db, async transaction => {
       await transaction.updateTable('tracked_runs').set(change).where('number', '=', row.number).execute()
       if (name) await writeTags(transaction, row.number, [{ key: nameTag, value: name }])
     })

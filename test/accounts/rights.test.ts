@@ -15,6 +15,7 @@ import { authenticate, createToken } from '../../src/accounts/tokens.ts'
 import { addUser, createProject } from '../../src/accounts/users.ts'
 import { createApp } from '../../src/api/app.ts'
 import { foreignRoutesOf, routesOf } from '../../src/control-plane.ts'
+import { plainSpec } from '../../src/jobs/spec.ts'
 import { calls } from '../../src/sdk/calls/index.ts'
 import { memoryObjects } from '../../src/storage/memory-objects.ts'
 import { walk } from '../../src/storage/objects.ts'
@@ -43,7 +44,7 @@ after(async () => {
 
 const marker = 'nobody-elsewhere-may-read-this'
 const tokens: Record<string, string> = {}
-const mine = { experiment: '', run: '', model: '', token: '', version: 1, name: `model-${crypto.randomUUID()}` }
+const mine = { experiment: '', run: '', model: '', token: '', job: 0, version: 1, name: `model-${crypto.randomUUID()}` }
 
 async function ask(method: string, url: string, token: string | undefined, body?: unknown) {
   const answer = await app.inject({
@@ -96,6 +97,7 @@ before(async () => {
   mine.model = (
     await made('/api/2.0/mlflow/logged-models', { experiment_id: mine.experiment, name: 'm', source_run_id: mine.run, tags })
   ).model.info.model_id
+  mine.job = (await made('/api/jobs', { spec: plainSpec(marker, { argv: ['echo', marker] }) })).job
   await made('/api/2.0/mlflow/registered-models/create', { name: mine.name, description: marker, tags })
   await made('/api/2.0/mlflow/model-versions/create', { name: mine.name, source: `models:/${mine.model}`, description: marker, tags })
   await made('/api/2.0/mlflow/registered-models/alias', { name: mine.name, alias: 'champion', version: '1' })
@@ -180,6 +182,13 @@ const input = (): Record<keyof typeof calls, Record<string, unknown>> => ({
   deleteRun: { run: mine.run },
   restoreRun: { run: mine.run },
   getMetricHistory: { run: mine.run, key: 'loss' },
+  submitJob: { spec: plainSpec('own', { argv: ['true'] }) },
+  listJobs: {},
+  getJob: { job: mine.job },
+  stopJob: { job: mine.job },
+  retryJob: { job: mine.job },
+  deleteJob: { job: mine.job },
+  listNodes: {},
 })
 /** These find among one's own, or make something: there is no object that could be missing. */
 const open = new Set<string>([
@@ -192,6 +201,9 @@ const open = new Set<string>([
     'listModels',
     'listVersions',
     'searchRuns',
+    'submitJob',
+    'listJobs',
+    'listNodes',
   ],
 ])
 const openInMlflow =
@@ -240,7 +252,7 @@ function requests(): Asked[] {
   const theirs = foreign.flatMap(({ method, path, right, body }): Asked[] => {
     const whats = path.endsWith('*') ? places.map(place => path.replace('*', place)) : [path]
     return whats.map(filled => {
-      const url = filled.replace(/:(\w+)/g, (_, field: string) => (field === 'model_id' ? mine.model : 'note'))
+      const url = filled.replace(/:(\w+)/g, (_, field: string) => (field === 'model_id' ? mine.model : field === 'job' ? String(mine.job) : 'note'))
       // the list of files is asked by a path that begins with the experiment
       const query = new URLSearchParams(
         path.endsWith('mlflow-artifacts/artifacts') ? [['path', `${mine.experiment}/${mine.run}/artifacts`]] : flat,

@@ -271,7 +271,9 @@ const words: Partial<Record<FailureCode, string>> = {
   mlflow_route_not_found: 'ENDPOINT_NOT_FOUND',
   token_required: 'UNAUTHENTICATED',
   token_wrong: 'UNAUTHENTICATED',
+  job_over: 'UNAUTHENTICATED',
   forbidden: 'PERMISSION_DENIED',
+  job_run_only: 'PERMISSION_DENIED',
 }
 const wordOf = ({ code, status }: Failure): string =>
   words[code] ??

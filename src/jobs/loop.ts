@@ -1,0 +1,482 @@
+/**
+ * The controller: one loop in the process that keeps the home. Each turn looks at what runs, decides what starts, and sets both going; what takes
+ * long (starting, keeping outputs) goes on beside the turns, one thing at a time for each job. Rows and the engines' own records are the truth:
+ * what is kept in memory here only spares looking.
+ */
+import type { Db } from '../db/open.ts'
+import { Failure, forOthers } from '../failure.ts'
+import type { Allocation } from './attempt.ts'
+import { type AttemptParts, createAttempts } from './attempts.ts'
+import type { Backend } from './backend.ts'
+import { type Decision, decide, type Leased, type Queued } from './decide.ts'
+import { type Demand, demandOf, type EngineNode, isPossible } from './demand.ts'
+import { dependencyOf } from './dependencies.ts'
+import { poll } from './poll.ts'
+import type { JobSecrets } from './secrets.ts'
+import type { JobReason, JobSpec } from './spec.ts'
+import { type ActiveRow, activeJobs, type QueuedRow, queuedJobs, specsOf, statesOf } from './store.ts'
+import { findStrays, type Stray } from './strays.ts'
+import type { JobTracking } from './tracking.ts'
+import { missingText, waitText } from './waits.ts'
+
+export interface ControllerOptions {
+  db: Db
+  backends: readonly Backend[]
+  secrets: JobSecrets
+  /** Null: jobs are not tracked. */
+  tracking: JobTracking | null
+  /** Milliseconds since 1970. */
+  now?: () => number
+  onError?(error: unknown): void
+}
+
+export interface Controller {
+  start(): void
+  /** Something has changed: somebody submitted, stopped, retried. */
+  wake(): void
+  /** One look at everything. What it sets going goes on; `settled` waits for that. Called by the loop, and by tests. */
+  turn(): Promise<void>
+  settled(): Promise<void>
+  /** Why it waits, in words; null where it does not, or that is not known yet. */
+  why(job: number): string | null
+  nodes(): Promise<EngineNode[]>
+  leased(): Promise<Leased[]>
+  /** throws job_device_missing, job_too_large, job_engine_unknown: what could never run here is told at once */
+  checkPossible(spec: JobSpec): Promise<void>
+  /** What is under way is waited for; jobs go on. */
+  close(): Promise<void>
+}
+
+/** Milliseconds. A machine that is not there for a moment is no reason to refuse what was taken. */
+const impossibleFor = 60_000
+const nodesAge = { withDevices: 2_000, else: 15_000 }
+/** Milliseconds between two looks at the queue while nobody says that something has changed: other processes write to it, too. */
+const lookAtQueue = 5_000
+/** Starts under way at once. */
+const mostStarts = 64
+/** Seconds over its time limit after which the controller stops a job that its engine should have stopped. */
+const overdue = 60
+
+/** The most seconds that an attempt takes; null: no limit. Building an environment is not counted: it may make a job later than was planned. */
+const limitOf = ({ timeouts: { run, stop } }: JobSpec): number | null => (run === null ? null : run + stop)
+const groupOf = ({ project, group }: { project: string; group: string | null }) => (group === null ? null : `${project}/${group}`)
+
+interface Known {
+  spec: JobSpec
+  demand: Demand
+  /** Milliseconds since 1970 from when it could have started. */
+  ready: number | null
+}
+
+export function createController({
+  db,
+  backends: engines,
+  secrets,
+  tracking,
+  now = Date.now,
+  onError = () => {},
+}: ControllerOptions): Controller {
+  const backends = new Map(engines.map(backend => [backend.name, backend]))
+  const closing = new AbortController()
+  const known = new Map<number, Known>()
+  const demands = new Map<string, Demand>()
+  const busy = new Map<number, Promise<void>>()
+  const launching = new Map<number, Leased>()
+  /** Attempts that this process has begun, as `job/attempt`; what it has told them to do; when each is looked at next. */
+  const begun = new Set<string>()
+  const told = new Map<string, number>()
+  const looksAt = new Map<string, number>()
+  const doubts = new Map<number, string>()
+  const impossible = new Map<number, number>()
+  const notBefore = new Map<number, number>()
+  const holds = new Map<number, string>()
+  let strays: Stray[] | null = null
+  let strayLook = 0
+  let decision: Decision | null = null
+  let dirty = true
+  let decideAt = 0
+  let next = 0
+  let nodeList: { at: number; nodes: EngineNode[] } | null = null
+
+  const parts: AttemptParts = {
+    ...{ db, backends, secrets, tracking, now, onError },
+    signal: closing.signal,
+    processorOf: (engine, name) => nodeList?.nodes.find(node => node.engine === engine && node.name === name)?.processor ?? name,
+  }
+  const attempts = createAttempts(parts)
+
+  /** One thing at a time for each job; a failure is told and leaves it to the next turn. */
+  const work = (job: number, what: () => Promise<unknown>) => {
+    if (busy.has(job) || closing.signal.aborted) return
+    const working = what()
+      .catch(error => {
+        if (closing.signal.aborted) return
+        onError(error)
+        notBefore.set(job, now() + 2_000)
+      })
+      .then(() => {
+        busy.delete(job)
+        if (dirty) wake()
+      })
+    busy.set(job, working)
+  }
+
+  // ── what runs ──
+
+  async function tend(row: ActiveRow): Promise<void> {
+    const key = `${row.id}/${row.attempt}`
+    const { spec } = await knownJob(row.id)
+    if (row.ended !== null) {
+      await attempts.finish(row)
+      forget(row.id, key)
+      return
+    }
+    const backend = backends.get(row.engine)
+    if (!backend) {
+      doubts.set(row.id, `the engine ${row.engine} is not set up here`)
+      return
+    }
+    if (row.stop !== null) await tellToStop(backend, row, { grace: row.grace ?? spec.timeouts.stop, reason: 'cancelled' })
+    else if (row.attemptStatus === 'starting' && !begun.has(key)) {
+      const outcome = await attempts.begin(row, spec)
+      if (outcome === 'begun') begun.add(key)
+      else if (outcome === 'unknown') notBefore.set(row.id, now() + 2_000)
+      else dirty = true
+      return
+    }
+    const seen = await backend.observe(row.id, row.attempt)
+    if (seen.status === 'unknown') {
+      doubts.set(row.id, seen.why)
+      return
+    }
+    doubts.delete(row.id)
+    if (seen.status === 'ended') {
+      await attempts.end(row, spec, seen.exit, seen)
+      dirty = true
+    } else if (seen.status === 'lost') {
+      // what was to be stopped before it was ever begun
+      const never = row.attemptStatus === 'starting' && row.stop !== null && !begun.has(key)
+      const reason: JobReason = never ? 'cancelled' : 'lost'
+      await attempts.end(row, spec, { exitCode: null, signal: null, reason, message: seen.why, phase: 'run', ended: now() })
+      dirty = true
+    } else {
+      await attempts.moveOn(row, seen)
+      const { run } = spec.timeouts
+      if (run !== null && seen.status === 'running' && now() > seen.since + (run + overdue) * 1000)
+        await tellToStop(backend, row, { grace: spec.timeouts.stop, reason: 'timeout' })
+    }
+  }
+
+  /** Again only with less grace: the engine shortens what it was told. */
+  async function tellToStop(
+    backend: Backend,
+    row: ActiveRow,
+    how: { grace: number; reason: 'cancelled' | 'timeout' | 'preempted' },
+  ): Promise<void> {
+    const key = `${row.id}/${row.attempt} ${how.reason}`
+    if ((told.get(key) ?? Number.POSITIVE_INFINITY) <= how.grace) return
+    await backend.stop(row.id, row.attempt, how)
+    told.set(key, how.grace)
+  }
+
+  function forget(job: number, key: string): void {
+    begun.delete(key)
+    looksAt.delete(key)
+    for (const each of told.keys()) if (each.startsWith(`${key} `)) told.delete(each)
+    known.delete(job)
+    doubts.delete(job)
+    notBefore.delete(job)
+    dirty = true
+  }
+
+  // ── what waits ──
+
+  async function decideAndAct(actives: readonly ActiveRow[]): Promise<void> {
+    dirty = false
+    decideAt = now() + lookAtQueue
+    const queue = (await queuedJobs(db)).filter(({ id }) => !busy.has(id))
+    if (queue.length === 0) {
+      decision = null
+      holds.clear()
+      return
+    }
+    if (known.size > 2 * (queue.length + actives.length) + 1000) known.clear()
+    await readSpecs([...queue, ...actives].map(({ id }) => id))
+    const nodes = await currentNodes(
+      queue.some(({ id }) => known.get(id)!.demand.devices.length > 0) ? nodesAge.withDevices : nodesAge.else,
+    )
+    const ready = await readyJobs(queue)
+    const leases = [...actives.flatMap(row => leaseOf(row)), ...launching.values(), ...(strays ?? []).map(strayLease)]
+    decision = decide({ now: now(), nodes, leased: leases, queued: ready.map(asQueued) })
+    const rows = new Map(queue.map(row => [row.id, row]))
+    for (const job of impossible.keys()) if (!decision.impossible.includes(job)) impossible.delete(job)
+    for (const job of decision.impossible) refuseIfStillImpossible(job, nodes)
+    for (const { job, ...placed } of decision.start) {
+      if (launching.size >= mostStarts) {
+        dirty = true
+        break
+      }
+      launch(rows.get(job)!, placed)
+    }
+    for (const { job } of decision.preempt) {
+      const row = actives.find(({ id }) => id === job)
+      if (row) work(job, () => preempt(row))
+    }
+  }
+
+  function launch(row: QueuedRow, placed: { engine: string; allocation: Allocation }): void {
+    const { spec } = known.get(row.id)!
+    launching.set(row.id, { ...asLeased(row, spec, placed, now()), stopping: false })
+    work(row.id, async () => {
+      try {
+        if (!(await attempts.lease(row, spec, placed))) return
+        const active = (await activeJobs(db, row.id))[0]
+        if (active && (await attempts.begin(active, spec)) === 'begun') begun.add(`${active.id}/${active.attempt}`)
+      } catch (error) {
+        // its run cannot be made (the experiment was deleted): it never will, and its owner is told
+        if (!(error instanceof Failure) || error.status >= 500) throw error
+        await attempts.giveUp(row.id, 'failed', 'start_failed', forOthers(error).message)
+      } finally {
+        launching.delete(row.id)
+        dirty = true
+      }
+    })
+  }
+
+  async function preempt(row: ActiveRow): Promise<void> {
+    const backend = backends.get(row.engine)
+    const { spec } = await knownJob(row.id)
+    if (!backend) return
+    await tellToStop(backend, row, { grace: spec.timeouts.stop, reason: 'preempted' })
+    const seen = await backend.observe(row.id, row.attempt)
+    if (seen.status !== 'ended' && seen.status !== 'lost' && seen.status !== 'unknown')
+      await attempts.moveOn(row, { ...seen, status: 'stopping' })
+  }
+
+  function refuseIfStillImpossible(job: number, nodes: readonly EngineNode[]): void {
+    const { demand } = known.get(job)!
+    const { device, wanted, there } = missingText(demand, nodes)
+    const text = `no machine here has ${wanted}; there is: ${there}`
+    holds.set(job, `waits: ${text}`)
+    const since = impossible.get(job) ?? now()
+    impossible.set(job, since)
+    if (now() - since >= impossibleFor) work(job, () => attempts.giveUp(job, 'failed', device ? 'device_missing' : 'start_failed', text))
+  }
+
+  /** Those whose time has come and whose dependencies are met; the others are told why not, or given up. */
+  async function readyJobs(queue: readonly QueuedRow[]): Promise<QueuedRow[]> {
+    const time = now()
+    const others = [...new Set(queue.flatMap(({ id }) => known.get(id)!.spec.dependsOn.map(({ job }) => Number(job))))]
+    const states = others.length > 0 ? await statesOf(db, others) : new Map()
+    holds.clear()
+    const ready: QueuedRow[] = []
+    for (const row of queue) {
+      const job = known.get(row.id)!
+      const { pending } = job.spec.timeouts
+      const deadline = pending === null ? Number.POSITIVE_INFINITY : Math.max(row.submitted, row.due) + pending * 1000
+      for (const moment of [deadline, row.due]) if (moment > time) decideAt = Math.min(decideAt, moment)
+      const dependency = job.spec.dependsOn.length > 0 ? dependencyOf(job.spec.dependsOn, states) : null
+      if (dependency?.never) work(row.id, () => attempts.giveUp(row.id, 'cancelled', 'cancelled', dependency.text))
+      else if (time >= deadline) {
+        const why = controller.why(row.id)
+        const text = `it could not start within ${pending} s${why ? `: it ${why}` : ''}`
+        work(row.id, () => attempts.giveUp(row.id, 'failed', 'timeout', text))
+      } else if (dependency) holds.set(row.id, dependency.text)
+      else if (row.due > time) holds.set(row.id, `waits ${Math.ceil((row.due - time) / 1000)} s before attempt ${row.attempt + 1}`)
+      else if ((notBefore.get(row.id) ?? 0) <= time) {
+        job.ready ??= job.spec.dependsOn.length > 0 ? time : row.submitted
+        ready.push(row)
+      }
+    }
+    return ready
+  }
+
+  function asQueued(row: QueuedRow): Queued {
+    const { spec, demand, ready } = known.get(row.id)!
+    const { priority, parallel } = spec
+    return { job: row.id, project: row.project, priority, since: ready!, limit: limitOf(spec), demand, group: groupOf(row), parallel }
+  }
+
+  const leaseOf = (row: ActiveRow): Leased[] => {
+    const spec = known.get(row.id)?.spec
+    if (row.ended !== null || !spec) return []
+    const placed = { engine: row.engine, allocation: JSON.parse(row.allocation) as Allocation }
+    const lease = asLeased(row, spec, placed, row.started ?? now())
+    return [{ ...lease, stopping: row.status === 'stopping' || told.has(`${row.id}/${row.attempt} preempted`) }]
+  }
+
+  function asLeased(row: QueuedRow | ActiveRow, spec: JobSpec, placed: { engine: string; allocation: Allocation }, started: number) {
+    const limit = limitOf(spec)
+    const { id: job, project, priority, submitted } = row
+    return {
+      ...{ job, project, priority, since: submitted, preemptible: spec.preemptible, group: groupOf(row), ...placed },
+      until: limit === null ? null : started + limit * 1000,
+    }
+  }
+
+  const strayLease = (stray: Stray): Leased => ({
+    ...{ job: stray.job, project: '', priority: 1000, since: 0, preemptible: false, stopping: false, group: null, until: null },
+    ...{ engine: stray.engine, allocation: stray.allocation },
+  })
+
+  // ── what is remembered ──
+
+  async function knownJob(job: number): Promise<Known> {
+    await readSpecs([job])
+    return known.get(job)!
+  }
+  async function readSpecs(jobs: readonly number[]): Promise<void> {
+    const missing = jobs.filter(job => !known.has(job))
+    if (missing.length === 0) return
+    for (const [job, spec] of await specsOf(db, missing)) {
+      const demand = demandOf(spec)
+      const text = JSON.stringify(demand)
+      // the scheduler looks for a place once for all that need the same
+      const same = demands.get(text) ?? demand
+      if (demands.size > 20_000) demands.clear()
+      demands.set(text, same)
+      known.set(job, { spec, demand: same, ready: null })
+    }
+  }
+
+  async function currentNodes(age: number): Promise<EngineNode[]> {
+    if (nodeList && now() - nodeList.at < age) return nodeList.nodes
+    const lists = await Promise.all(
+      engines.map(async engine => {
+        try {
+          return (await engine.nodes()).map(node => ({ ...node, engine: engine.name }))
+        } catch (error) {
+          onError(error)
+          return nodeList?.nodes.filter(node => node.engine === engine.name) ?? []
+        }
+      }),
+    )
+    nodeList = { at: now(), nodes: lists.flat() }
+    return nodeList.nodes
+  }
+
+  // ── the loop ──
+
+  let running = false
+  let turning: Promise<void> | null = null
+  let timer: NodeJS.Timeout | undefined
+  let again = false
+  let cost = 0
+
+  function wake(): void {
+    dirty = true
+    if (!running) return
+    if (turning) again = true
+    else plan(0)
+  }
+  function plan(milliseconds: number): void {
+    clearTimeout(timer)
+    if (running) timer = setTimeout(run, milliseconds)
+  }
+  function run(): void {
+    again = false
+    const before = performance.now()
+    turning = controller
+      .turn()
+      .catch(onError)
+      .then(() => {
+        cost = performance.now() - before
+        turning = null
+        // a long queue is not gone through again at once for each job that ends: at most a fifth of the time
+        plan(again ? (cost > 5 ? 4 * cost : 0) : Math.max(next, 1))
+      })
+  }
+
+  const controller: Controller = {
+    start() {
+      running = true
+      run()
+    },
+    wake,
+    async turn() {
+      if (closing.signal.aborted) return
+      strays ??= await takeOver()
+      strays = await stillThere(strays)
+      const actives = await activeJobs(db)
+      await readSpecs(actives.map(({ id }) => id))
+      const time = now()
+      let soonest = Number.POSITIVE_INFINITY
+      for (const row of actives) {
+        const key = `${row.id}/${row.attempt}`
+        const waits = notBefore.get(row.id) ?? 0
+        const at = Math.max(looksAt.get(key) ?? 0, waits)
+        const urgent = waits <= time && (row.ended !== null || (row.stop !== null && !told.has(`${key} cancelled`)))
+        if (at <= time || urgent) {
+          const following = time + poll(time - (row.started ?? time), actives.length)
+          looksAt.set(key, following)
+          soonest = Math.min(soonest, following)
+          work(row.id, () => tend(row))
+        } else soonest = Math.min(soonest, at)
+      }
+      if (dirty || time >= decideAt) await decideAndAct(actives)
+      next = Math.min(soonest, decideAt) - now()
+    },
+    async settled() {
+      while (busy.size > 0) await Promise.all(busy.values())
+    },
+    why(job) {
+      const held = holds.get(job)
+      if (held) return held
+      const wait = decision?.waits.get(job)
+      if (wait) return waitText(wait, decision!)
+      const doubt = doubts.get(job)
+      return doubt ? `cannot be asked now: ${doubt}` : null
+    },
+    nodes: () => currentNodes(nodesAge.withDevices),
+    async leased() {
+      const actives = await activeJobs(db)
+      await readSpecs(actives.map(({ id }) => id))
+      return [...actives.flatMap(leaseOf), ...(strays ?? []).map(strayLease)]
+    },
+    async checkPossible(spec) {
+      const demand = demandOf(spec)
+      if (demand.engine !== null && !backends.has(demand.engine))
+        throw new Failure('job_engine_unknown', { engine: demand.engine, known: [...backends.keys()].join(', ') })
+      const nodes = await currentNodes(nodesAge.withDevices)
+      if (isPossible(demand, nodes)) return
+      const { device, wanted, there } = missingText(demand, nodes)
+      throw new Failure(device ? 'job_device_missing' : 'job_too_large', { wanted, there })
+    },
+    async close() {
+      running = false
+      clearTimeout(timer)
+      closing.abort()
+      await turning
+      await controller.settled()
+    },
+  }
+  return controller
+
+  // ── after another process ──
+
+  /** What engines know and rows do not say is accounted for; secrets of jobs that have ended meanwhile are forgotten. */
+  async function takeOver(): Promise<Stray[]> {
+    const actives = new Set((await activeJobs(db)).map(({ id }) => id))
+    const kept = await secrets.kept()
+    const states = await statesOf(db, kept)
+    for (const job of kept) {
+      const status = states.get(job)?.status
+      if (!actives.has(job) && status !== 'queued') await secrets.forget(job)
+    }
+    return await findStrays(db, engines, { onError })
+  }
+
+  async function stillThere(found: Stray[]): Promise<Stray[]> {
+    if (found.length === 0 || now() < strayLook) return found
+    strayLook = now() + 5_000
+    const left: Stray[] = []
+    for (const stray of found) {
+      const backend = backends.get(stray.engine)!
+      if (stray.over) await backend.stop(stray.job, stray.attempt, { grace: 0, reason: 'cancelled' }).catch(onError)
+      const seen = await backend.observe(stray.job, stray.attempt).catch(() => null)
+      if (seen === null || (seen.status !== 'ended' && seen.status !== 'lost')) left.push(stray)
+    }
+    if (left.length < found.length) dirty = true
+    return left
+  }
+}

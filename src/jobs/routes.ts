@@ -1,0 +1,90 @@
+/** Jobs as the contract calls them: who answers which call. */
+import { join } from 'node:path'
+import { type Route, route } from '../api/route.ts'
+import type { Db } from '../db/open.ts'
+import type { Job } from '../sdk/calls/jobs.ts'
+import { calls } from '../sdk/calls/jobs.ts'
+import { removeFolder } from '../storage/disk.ts'
+import type { Backend } from './backend.ts'
+import { nodesShown } from './leases.ts'
+import { asSeen } from './look.ts'
+import type { Controller } from './loop.ts'
+import type { JobSecrets } from './secrets.ts'
+import { attemptsOf, deleteJob, endedJob, getJob, hasEnded, listJobs, readSpec, retryJob, stopJob, submitJob } from './store.ts'
+
+export interface JobHost {
+  backends: ReadonlyMap<string, Backend>
+  secrets: JobSecrets
+  /** The controller of this process; null where it does not keep the home. */
+  controller: Controller | null
+}
+export interface JobParts {
+  db: Db
+  /** `jobs` in the home. */
+  folder: string
+  /** Made when the first call needs it: most processes that could answer about jobs never do. */
+  host(): Promise<JobHost>
+  /** Aborted when the server closes: who follows a log is let go. */
+  closing: AbortSignal
+}
+
+export const jobRoutes = ({ db, folder, host }: Omit<JobParts, 'closing'>): Route[] => {
+  const shown = async (jobs: readonly Job[]): Promise<Job[]> => {
+    const { controller, backends } = await host()
+    if (controller) return jobs.map(job => (hasEnded(job.state) ? job : { ...job, message: controller.why(job.job) ?? job.message }))
+    return await asSeen(db, jobs, backends)
+  }
+  const one = async (project: string, job: number): Promise<Job> => (await shown([await getJob(db, project, job)]))[0]!
+  return [
+    route(calls.submitJob, async ({ spec, secrets: values, ...rest }, { project, principal: { user } }) => {
+      const { controller, secrets: kept } = await host()
+      await controller?.checkPossible(readSpec(spec))
+      const { job } = await submitJob(
+        db,
+        { user, project },
+        { spec, secrets: values, ...rest },
+        { keepSecrets: number => kept.keep(number, values) },
+      )
+      controller?.wake()
+      return await one(project, job)
+    }),
+    route(calls.listJobs, async (input, { project }) => {
+      const { items, next } = await listJobs(db, project, input)
+      return { items: await shown(items), next }
+    }),
+    route(calls.getJob, ({ job }, { project }) => one(project, job)),
+    route(calls.stopJob, async ({ job, grace }, { project, principal: { user } }) => {
+      await stopJob(db, { user, project }, job, grace)
+      const { controller } = await host()
+      if (controller) controller.wake()
+      else await stopHere(project, job)
+      return await one(project, job)
+    }),
+    route(calls.retryJob, async ({ job }, { project, principal: { user } }) => {
+      await retryJob(db, { user, project }, job)
+      ;(await host()).controller?.wake()
+      return await one(project, job)
+    }),
+    route(calls.deleteJob, async ({ job }, { project, principal: { user } }) => {
+      await endedJob(db, project, job)
+      const attempts = await attemptsOf(db, job)
+      const { backends, controller } = await host()
+      for (const { engine, attempt } of attempts) await backends.get(engine)?.forget(job, attempt)
+      await removeFolder(join(folder, String(job)))
+      await deleteJob(db, { user, project }, job)
+      controller?.wake()
+      return {}
+    }),
+    route(calls.listNodes, async () => ({ nodes: await nodesShown(db, await host()) })),
+  ]
+
+  /** Nobody keeps the home: its engine is told from here, and whoever keeps it next finds what became of it. */
+  async function stopHere(project: string, job: number): Promise<void> {
+    const { state, spec } = await getJob(db, project, job)
+    const attempt = (await attemptsOf(db, job)).at(-1)
+    if (state !== 'stopping' || !attempt || attempt.ended !== null) return
+    const row = await db.selectFrom('jobs').select('grace').where('id', '=', job).executeTakeFirstOrThrow()
+    const grace = row.grace ?? readSpec(spec).timeouts.stop
+    await (await host()).backends.get(attempt.engine)?.stop(job, attempt.attempt, { grace, reason: 'cancelled' })
+  }
+}
