@@ -24,6 +24,8 @@ interface Definition<A extends ArgumentSpecs, O extends OptionSpecs> {
   examples?: readonly string[]
   /** `server`: asks the one that PLINTH_URL names, where it names one. `home`: always works on this machine's. `anywhere`: has to do with neither. */
   where?: Command['where']
+  /** Exit code of what it throws, other than usage and interruption. */
+  failure?: number
   /** A number returned is the exit code; nothing returned is 0. What it throws becomes the error and exit 1, 2 or 130. */
   // biome-ignore lint/suspicious/noConfusingVoidType: most commands return nothing at all
   run(values: Values<A, O>, context: Context): Promise<void | number>
@@ -37,6 +39,7 @@ export interface Command {
   options: OptionSpecs
   examples: readonly string[]
   where: 'home' | 'server' | 'anywhere'
+  failure: number
   // biome-ignore lint/suspicious/noConfusingVoidType: as above
   run(values: AnyValues, context: Context): Promise<void | number>
 }
@@ -47,6 +50,7 @@ export function defineCommand<const A extends ArgumentSpecs = {}, const O extend
     details: '',
     examples: [],
     where: 'home',
+    failure: 1,
     ...definition,
     arguments: definition.arguments ?? {},
     options: definition.options ?? {},

@@ -17,8 +17,14 @@ export async function dispatch(words: readonly string[], terminal: Terminal = pr
   // what breaks in a callback, or in a promise nobody waits for, is told like any other error
   const crashed = Promise.withResolvers<never>()
   process.on('uncaughtException', crashed.reject)
+  let failed = 1
   try {
-    const code = await Promise.race([runWords(rest, flags, output.context, known), crashed.promise])
+    const code = await Promise.race([
+      runWords(rest, flags, output.context, known, command => {
+        failed = command.failure
+      }),
+      crashed.promise,
+    ])
     output.finish()
     await written(terminal.stdout)
     return code
@@ -27,7 +33,7 @@ export async function dispatch(words: readonly string[], terminal: Terminal = pr
     if (failure.code === 'internal' && process.env['PLINTH_DEBUG'] === '1')
       output.note(error instanceof Error ? (error.stack ?? error.message) : String(error))
     output.fail(failure)
-    return exitCode(failure)
+    return exitCode(failure, failed)
   } finally {
     stopListening()
     process.off('uncaughtException', crashed.reject)
@@ -39,6 +45,7 @@ async function runWords(
   flags: ReturnType<typeof takeCommonFlags>['flags'],
   context: ReturnType<typeof createOutput>['context'],
   known: readonly Group[],
+  onCommand: (command: Command) => void,
 ): Promise<number> {
   const bold = (text: string) => context.style('bold', text)
   const help = flags.help || words[0] === 'help'
@@ -67,6 +74,7 @@ async function runWords(
     return 0
   }
   const { command, rest } = found
+  onCommand(command)
   if (command.where === 'home' && serverUrl() !== undefined)
     context.say(`plinth ${command.name} works on the home of this machine only; PLINTH_URL does not count for it.`)
   return (await command.run(parseArguments(command.name, command.arguments, command.options, rest), context)) ?? 0
@@ -99,9 +107,9 @@ async function findCommand(words: readonly string[], known: readonly Group[]): P
   })
 }
 
-function exitCode(failure: Failure): number {
+function exitCode(failure: Failure, other: number): number {
   if (failure.code === 'usage' || failure.code === 'unknown_command') return 2
-  return failure.code === 'interrupted' ? 130 : 1
+  return failure.code === 'interrupted' ? 130 : other
 }
 
 function asFailure(error: unknown): Failure {

@@ -17,6 +17,7 @@ import { startServerBeside } from './server-beside.ts'
 export default defineCommand({
   name: 'run',
   where: 'server',
+  failure: 125,
   summary: 'run a script, a command, a notebook or a job file as a tracked job',
   details: `The log is shown as it is written, and the command ends with the job's own exit code; 125 says that it could not be started, 126 that
 its environment could not be made, 127 that there is no such command. Words for the script stand behind --.
@@ -75,6 +76,7 @@ A job file is YAML in SkyPilot's words; docs/jobs.md lists every key.`,
           verdicts: [],
           array: [],
           parallel: null,
+          secrets: {},
           missingSecrets: [],
         }
     const { spec } = file
