@@ -373,6 +373,17 @@ async function fromReference(home: Home, reference: string): Promise<string> {
 }
 
 /** What the newest trainings with this backbone reached here. */
+/** What trainings on this home have measured, for a forecast without one; typical rates where there is no home yet. */
+export async function trainingRates(backboneId: string): Promise<Rates> {
+  if (!existsSync(join(homePath(), 'format'))) return defaultRates
+  const home = await openHome()
+  try {
+    return await measuredRates(home, backboneId)
+  } finally {
+    await home.close()
+  }
+}
+
 async function measuredRates(home: Home, backboneId: string): Promise<Rates> {
   const runs = (await listRuns(home)).filter(run => run.status === 'succeeded' && run.params['backbone'] === backboneId)
   const newest = (metric: string) => runs.map(run => run.metrics[metric]).find(value => typeof value === 'number')

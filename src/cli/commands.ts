@@ -33,6 +33,7 @@ export const groups: readonly Group[] = [
       sample: () => import('./sample.ts'),
       up: () => import('./up.ts'),
       doctor: () => import('./doctor.ts'),
+      advise: () => import('./advise.ts'),
     },
   },
   {

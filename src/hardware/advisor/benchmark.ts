@@ -1,0 +1,106 @@
+/**
+ * Two seconds of measuring what this machine really does, since data sheets say nothing about it: a float32 matrix product on all threads (by the
+ * runtime that Plinth computes with, handed in), and copying memory. Kept in the cache until the processor or the runtime changes.
+ */
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { dirname, join } from 'node:path'
+import { z } from 'zod'
+
+const Measured = z.strictObject({
+  version: z.literal(1),
+  time: z.string(),
+  processor: z.string(),
+  threads: z.int().positive(),
+  runtime: z.string(),
+  /** Operations a second: 2·n³ for a product of two n × n matrices. */
+  operations: z.number().positive(),
+  /** Bytes a second that one thread copies. */
+  bandwidth: z.number().positive(),
+})
+export type Measured = z.infer<typeof Measured>
+
+export interface BenchmarkOptions {
+  /** Folder of caches. */
+  cache: string
+  threads: number
+  /** Name and version of what multiplies. */
+  runtime: string
+  /** A product of two n × n matrices of float32; answers once it is done. Opened for one measurement. */
+  open(n: number): Promise<{ multiply(): Promise<void>; close(): Promise<void> }>
+  /** Measures whatever is kept. */
+  anew?: boolean
+}
+
+const side = 1024
+/** Milliseconds. */
+const each = 700
+
+/** What is kept, or measured now. */
+export async function benchmark({ cache, threads, runtime, open, anew = false }: BenchmarkOptions): Promise<Measured> {
+  const processor = cpus()[0]?.model.trim() || process.arch
+  const key = createHash('sha256')
+    .update(JSON.stringify([processor, threads, runtime]))
+    .digest('hex')
+    .slice(0, 16)
+  const file = join(cache, 'hardware', `speed-${key}.json`)
+  const kept = anew ? null : await readKept(file)
+  if (kept) return kept
+  const { multiply, close } = await open(side)
+  let seconds: number
+  try {
+    await multiply() // threads and memory are made
+    seconds = await fastest(multiply)
+  } finally {
+    await close()
+  }
+  const measured: Measured = {
+    version: 1,
+    time: new Date().toISOString(),
+    processor,
+    threads,
+    runtime,
+    operations: (2 * side ** 3) / seconds,
+    bandwidth: await copySpeed(),
+  }
+  await keep(file, measured)
+  return measured
+}
+
+/** Seconds of the best of many rounds: the others were disturbed. */
+async function fastest(work: () => Promise<void> | void): Promise<number> {
+  let best = Number.POSITIVE_INFINITY
+  const end = performance.now() + each
+  do {
+    const began = performance.now()
+    await work()
+    best = Math.min(best, (performance.now() - began) / 1000)
+  } while (performance.now() < end)
+  return best
+}
+
+/** 64 MiB, which no cache holds twice. */
+async function copySpeed(): Promise<number> {
+  const from = new Uint8Array(64 << 20).fill(1)
+  const to = new Uint8Array(from.length)
+  return from.length / (await fastest(() => to.set(from)))
+}
+
+async function readKept(file: string): Promise<Measured | null> {
+  try {
+    return Measured.parse(JSON.parse(await readFile(file, 'utf8')))
+  } catch {
+    return null // none yet, or of another version
+  }
+}
+
+async function keep(file: string, measured: Measured): Promise<void> {
+  try {
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(`${file}.${process.pid}`, JSON.stringify(measured))
+    await rename(`${file}.${process.pid}`, file)
+  } catch {
+    // a cache that cannot be written is measured again
+  }
+}
