@@ -11,7 +11,7 @@
  *       outputs/          PLINTH_OUTPUT_DIR
  *       peak.json         greatest memory and device use that was seen
  *       exit.json         how it ended; written last, once
- *       stop.json         somebody wants it to end: {reason, grace}; read by the shim
+ *       stop.json         somebody wants it to end, and how long it may take; read by the shim
  *
  * Every file but the log is written aside and renamed.
  */

@@ -60,8 +60,8 @@ export async function readLogFile(
 ): Promise<LogRead> {
   for (;;) {
     const over = await ended() // asked first: what was written before the end is read after it
-    const read = await readFrom(folder, offset, limit)
-    if (read.bytes.length > 0 || over || !follow || signal.aborted) return { ...read, end: over && read.last }
+    const { bytes, next, last } = await readFrom(folder, offset, limit)
+    if (bytes.length > 0 || over || !follow || signal.aborted) return { bytes, next, end: over && last }
     await delay(pollEvery, undefined, { signal }).catch(() => {}) // aborted: the loop looks once more and ends
   }
 }

@@ -33,6 +33,8 @@ export interface Engine {
   /** Until the log has this text. */
   said(job: number, text: string): Promise<void>
   folder(job: number, attempt?: number): string
+  /** What a test that failed has left running ends. */
+  close(): Promise<void>
 }
 
 export function makeEngine(options: Partial<LocalOptions> = {}): Engine {
@@ -56,6 +58,10 @@ export function makeEngine(options: Partial<LocalOptions> = {}): Engine {
       return { ...exit, job, log, text: log.map(line => line.slice(2)).join('\n') }
     },
     log: job => readLines(backend, job),
+    async close() {
+      for (const { job, attempt } of await backend.known()) await backend.stop(job, attempt, { grace: 0, reason: 'cancelled' })
+      await backend.close()
+    },
     said: (job, text) => until(async () => (await readLines(backend, job)).some(line => line.includes(text)), `"${text}" in the log`),
   }
   return engine

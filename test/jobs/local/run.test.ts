@@ -8,9 +8,9 @@ import type { Exit } from '../../../src/jobs/attempt.ts'
 import { makeEngine } from './engine.ts'
 
 const engine = makeEngine()
-after(() => engine.backend.close())
+after(engine.close)
 
-const how = ({ exitCode, signal, reason, phase }: Exit) => ({ exitCode, signal, reason, phase })
+const how = ({ exitCode, signal, reason, phase }: Omit<Exit, 'message'>) => ({ exitCode, signal, reason, phase })
 const devices = (...ids: string[]) => ids.map(id => ({ id, vendor: 'nvidia', name: 'H100', share: 1 }))
 
 test('a script runs, its log has what it said on both streams, and its folder is tidy', async () => {

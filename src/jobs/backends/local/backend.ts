@@ -18,10 +18,10 @@ import { readLogFile } from '../../log-file.ts'
 import { findGroupParents, type GroupParents, noGroups, removeGroups } from './cgroups.ts'
 import { ranksOf } from './command.ts'
 import { chooseCores, readCores } from './cores.ts'
-import { files, latestSupervisor, type Placement, pipePath, readJson } from './folder.ts'
+import { files, latestSupervisor, type Placement, pipePath, readJson, type StopFile } from './folder.ts'
 import { shimFlags } from './lookout.ts'
 import { listOutputs } from './outputs.ts'
-import { cookieName, findMembers, isAlive, processName, signal, thisBoot } from './processes.ts'
+import { cookieName, findMembers, isAlive, processName, signal, thisBoot, uptime } from './processes.ts'
 import { checkpointFolder, inheritedVariables } from './variables.ts'
 
 export interface LocalOptions {
@@ -195,8 +195,9 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
       const folder = folderOf(job, attempt)
       const paths = files(folder)
       if (!(await exists(paths.attempt)) || (await exists(paths.exit))) return
-      const before = readJson<{ reason: string; grace: number }>(paths.stop)
-      await writeFileAtomic(paths.stop, JSON.stringify({ reason: before?.reason ?? reason, grace, asked: Date.now() }))
+      const before = readJson<StopFile>(paths.stop)
+      const killAt = Math.min(uptime() + grace * 1000, before?.killAt ?? Number.POSITIVE_INFINITY)
+      await writeFileAtomic(paths.stop, JSON.stringify({ reason: before?.reason ?? reason, killAt } satisfies StopFile))
       const supervisor = latestSupervisor(folder)
       if (supervisor && supervisor.identity.boot === boot) signal(supervisor.identity, 'SIGCONT')
     },

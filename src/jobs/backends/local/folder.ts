@@ -36,6 +36,13 @@ export interface Placement {
   logLimit: number
 }
 
+/** stop.json */
+export interface StopFile {
+  reason: 'cancelled' | 'timeout' | 'preempted' | 'device_missing'
+  /** From when on nobody is asked any more: milliseconds of the machine's uptime. */
+  killAt: number
+}
+
 export const files = (folder: string) => {
   const at = (name: string) => join(folder, name)
   return {

@@ -175,13 +175,24 @@ function createSink(addLines: (body: Buffer) => void, redact: (text: string) => 
   let held: Buffer | null = null
   let shown = Number.NEGATIVE_INFINITY
   let returned = false // the last byte was \r: the next one says whether a line ended with \r\n
+  /** Lines of one feed, written together. */
+  let batch = Buffer.allocUnsafe(4096)
+  let batched = 0
+
+  function add(line: Buffer): void {
+    if (batched + line.length + 1 > batch.length) batch = enlarged(batch, batched, line.length + 1)
+    line.copy(batch, batched)
+    batched += line.length
+    batch[batched++] = 10
+  }
+
+  function flush(): void {
+    if (batched > 0) addLines(batch.subarray(0, batched - 1))
+    batched = 0
+  }
 
   function hold(bytes: Buffer): void {
-    if (carried + bytes.length > carry.length) {
-      const larger = Buffer.allocUnsafe(2 * (carried + bytes.length))
-      carry.copy(larger, 0, 0, carried)
-      carry = larger
-    }
+    if (carried + bytes.length > carry.length) carry = enlarged(carry, carried, bytes.length)
     bytes.copy(carry, carried)
     carried += bytes.length
     while (carried > lineLimit + longest) cut()
@@ -192,14 +203,14 @@ function createSink(addLines: (body: Buffer) => void, redact: (text: string) => 
     const text = Buffer.from(redact(carry.toString('latin1', 0, carried)), 'latin1')
     let end = Math.min(lineLimit, text.length)
     while (end > lineLimit - 4 && end < text.length && (text[end]! & 0xc0) === 0x80) end-- // not within a character
-    addLines(text.subarray(0, end))
+    add(text.subarray(0, end))
     text.copy(carry, 0, end)
     carried = text.length - end
   }
 
   function finish(): void {
-    if (carried > 0 || held === null) addLines(carry.subarray(0, carried))
-    else addLines(held)
+    if (carried > 0 || held === null) add(carry.subarray(0, carried))
+    else add(held)
     carried = 0
     held = null
   }
@@ -207,7 +218,7 @@ function createSink(addLines: (body: Buffer) => void, redact: (text: string) => 
   function overwritten(): void {
     if (carried === 0) return
     if (performance.now() - shown >= overwriteEvery) {
-      addLines(carry.subarray(0, carried))
+      add(carry.subarray(0, carried))
       shown = performance.now()
       held = null
     } else held = Buffer.from(carry.subarray(0, carried))
@@ -246,12 +257,17 @@ function createSink(addLines: (body: Buffer) => void, redact: (text: string) => 
       const first = bytes.indexOf(10)
       const short = bytes.length <= lineLimit && carried + first <= lineLimit
       const plain = first >= 0 && short && !returned && held === null && !bytes.includes(13)
-      if (!plain) return feedSlowly(bytes)
+      if (!plain) {
+        feedSlowly(bytes)
+        flush()
+        return
+      }
       const last = bytes.lastIndexOf(10)
       if (carried > 0) {
         hold(bytes.subarray(0, first))
         finish()
-        if (last > first) addLines(bytes.subarray(first + 1, last))
+        if (last > first) add(bytes.subarray(first + 1, last))
+        flush()
       } else addLines(bytes.subarray(0, last))
       hold(bytes.subarray(last + 1))
     },
@@ -259,14 +275,22 @@ function createSink(addLines: (body: Buffer) => void, redact: (text: string) => 
       if (returned) overwritten()
       returned = false
       if (carried > 0 || held !== null) finish()
+      flush()
     },
     tick() {
       if (held === null || performance.now() - shown < overwriteEvery) return
-      addLines(held)
+      add(held)
+      flush()
       held = null
       shown = performance.now()
     },
   }
+}
+
+function enlarged(buffer: Buffer, used: number, more: number): Buffer<ArrayBuffer> {
+  const larger = Buffer.allocUnsafe(2 * (used + more))
+  buffer.copy(larger, 0, 0, used)
+  return larger
 }
 
 /** Every secret in each form that it is commonly printed in becomes ***; of one with several lines each line. Takes and gives latin1. */

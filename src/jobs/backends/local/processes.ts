@@ -36,6 +36,9 @@ export function birthOf(pid: number): string | null {
   }
 }
 
+/** Milliseconds of the machine's uptime: one clock for every process of this boot, which no change of the date moves. */
+export const uptime = (): number => Number(process.hrtime.bigint() / 1_000_000n)
+
 export const identityOf = (pid: number): ProcessIdentity | null => {
   const birth = birthOf(pid)
   return birth === null ? null : { pid, birth, boot: thisBoot() }

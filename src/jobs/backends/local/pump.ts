@@ -9,25 +9,37 @@ import { Socket } from 'node:net'
 import type { Sink } from './log-writer.ts'
 
 export interface Pump {
-  /** Reads what is still there, and ends the last line. Who prints must have ended. */
+  /** What has been printed so far is in the log afterwards. */
+  catchUp(): void
+  /** The same, and the last line ends. Who prints must have ended. */
   drain(): void
 }
 
 // a sink takes what it needs before it returns: one buffer does for all pipes
 const buffer = Buffer.allocUnsafe(64 * 1024)
+/** Bytes that a pipe may hold (fcntl(2), F_SETPIPE_SZ); more than that has been printed meanwhile. */
+const largestPipe = 1 << 20
 
 export function openPump(path: string, sink: Sink): Pump {
   const reader = readPipe(path, bytes => sink.feed(bytes))
-  return {
-    drain() {
-      const rest = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
-      reader.close()
-      try {
-        for (let read = readSync(rest, buffer); read > 0; read = readSync(rest, buffer)) sink.feed(buffer.subarray(0, read))
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error // nothing is left
+  const readOn = (most: number) => {
+    const rest = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    try {
+      for (let sum = 0, read = 1; read > 0 && sum < most; sum += read) {
+        read = readSync(rest, buffer)
+        sink.feed(buffer.subarray(0, read))
       }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error // nothing is left
+    } finally {
       closeSync(rest)
+    }
+  }
+  return {
+    catchUp: () => readOn(largestPipe),
+    drain() {
+      readOn(Number.POSITIVE_INFINITY)
+      reader.close()
       sink.end()
     },
   }

@@ -34,6 +34,7 @@ import {
   readJson,
   reserveExit,
   reserveReport,
+  type StopFile,
   writeExit,
   writeJson,
 } from './folder.ts'
@@ -41,7 +42,7 @@ import { openLog } from './log-writer.ts'
 import { createLookout } from './lookout.ts'
 import { createMemoryWatch } from './memory.ts'
 import { findPorts } from './ports.ts'
-import { findMembers, identityOf, isAlive, type Member, nameOf, signal } from './processes.ts'
+import { findMembers, identityOf, isAlive, type Member, nameOf, signal, uptime } from './processes.ts'
 import { openForPrinting, openPump, type Pump, readPipe } from './pump.ts'
 import { checkpointFolder, inheritedVariables, type Ports, type Rank, variablesOf } from './variables.ts'
 import { type Cause, verdictOf } from './verdict.ts'
@@ -173,7 +174,10 @@ async function main(): Promise<void> {
     tick()
     await settled.promise
     if (works.some(({ code }) => code !== 0)) break
-    if (each !== 'run') endWrappers()
+    if (each !== 'run') {
+      for (const pump of allPumps()) pump.catchUp() // before the same pipes are somebody else's
+      endWrappers()
+    }
   }
   await finish()
 }
@@ -226,6 +230,10 @@ function openPumps(index: number, rank: Rank | null): void {
     openPump(pipePath(folder, index, 'err'), log.sink('e', prefix)),
   )
   pumps.set(index, entry)
+}
+
+function allPumps(): Pump[] {
+  return [...pumps.values()].flatMap(each => each.pumps)
 }
 
 function prefixOf(rank: Rank | null): string {
@@ -328,13 +336,18 @@ function nameOfWork({ rank, name }: Work): string {
 
 /** Asks the scripts to end; everybody else shortly before `grace` seconds are over; then nobody is asked. Again with less grace: sooner. */
 function begin(why: Cause, grace: number, first: number | null = null): void {
+  endBy(why, uptime() + grace * seconds, first)
+}
+
+function endBy(why: Cause, killAt: number, first: number | null = null): void {
   if (finishing) return
-  const killAt = uptime() + grace * seconds
-  const times = { killAt, askAllAt: killAt - Math.min(5, grace * 0.2) * seconds }
+  const left = Math.max(0, killAt - uptime())
+  const times = { killAt, askAllAt: killAt - Math.min(5 * seconds, left * 0.2) }
   if (cause === null) {
     cause = { ...why, first, ...times }
     writeJson(paths.cause, cause)
-    if (why.reason !== null) log.say(`It is asked to end (${why.reason.replaceAll('_', ' ')}), and has ${grace} s to do so.`)
+    if (why.reason !== null)
+      log.say(`It is asked to end (${why.reason.replaceAll('_', ' ')}), and has ${(left / seconds).toFixed(1)} s to do so.`)
   } else if (killAt < cause.killAt) {
     cause = { ...cause, ...times }
     writeJson(paths.cause, cause)
@@ -346,8 +359,8 @@ function readStop(): void {
   const text = readText(paths.stop)
   if (text === null || text === lastStop) return
   lastStop = text
-  const { reason, grace } = JSON.parse(text) as { reason: 'cancelled' | 'timeout' | 'preempted' | 'device_missing'; grace: number }
-  begin({ reason, message: null }, grace)
+  const { reason, killAt } = JSON.parse(text) as StopFile
+  endBy({ reason, message: null }, killAt)
 }
 
 /** Everything that has its time. */
@@ -447,7 +460,7 @@ async function finish(): Promise<void> {
   clearTimeout(timer)
   watchMemory(uptime())
   control.close()
-  for (const pump of [...pumps.values()].flatMap(each => each.pumps)) pump.drain()
+  for (const pump of allPumps()) pump.drain()
   const failed = cause?.first != null ? works[cause.first] : works.find(({ code }) => code !== 0)
   const exitCode = works.length === 0 ? null : failed ? failed.code! : 0
   const lost = log.lost()
@@ -529,11 +542,6 @@ function watchMemory(now: number): void {
     )
   })
   if (over !== null && phase.phase !== 'environment') begin({ reason: 'oom_host', message: over }, 0)
-}
-
-/** Milliseconds of the uptime: the same clock for every process of this boot. */
-function uptime(): number {
-  return Number(process.hrtime.bigint() / 1_000_000n)
 }
 
 function killsOnMachine(): number | null {
