@@ -44,7 +44,7 @@ def wheel():
     folders = [sysconfig.get_config_var('WHEEL_PKG_DIR'), os.path.join(ensurepip.__path__[0], '_bundled'), '/usr/share/python-wheels']
     found = [sorted(glob.glob(os.path.join(f, 'pip-*.whl'))) for f in folders if f]
     return next((each[-1] for each in found if each), None)
-base = getattr(sys, '_base_executable', None) or sys.executable
+base = os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable)
 sites = site.getsitepackages() + ([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])
 print(json.dumps(dict(
     executable=sys.executable, base=base, home=os.path.dirname(base), version='.'.join(map(str, sys.version_info[:3])),

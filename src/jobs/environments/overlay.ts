@@ -44,7 +44,8 @@ export async function makeOverlay({ folder, base, layers, pip, hook, programs }:
   if (hook !== null) await writeFile(join(site, '_plinth_job.pth'), `${hook}\nimport plinth_job\n`)
   // the first layer's programs win
   for (const { scripts } of layers.toReversed()) if (scripts !== null) await takeScripts(scripts, bin, python)
-  if (!(await hasPip(folders)) && pip !== null)
+  // pip for this one, also where the interpreter's own has a program elsewhere: that would install for the whole system
+  if (pip !== null || (await hasPip(folders)))
     for (const name of ['pip', 'pip3'])
       await writeProgram(join(bin, name), python, 'import sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n')
   for (const [name, path] of Object.entries(programs))
@@ -67,7 +68,7 @@ const quoted = (path: string): string => path.replace(/["\\$`]/g, '\\$&')
 /** Console scripts begin with the path of their interpreter: the copies begin with this one, so that they see what setup installed. */
 async function takeScripts(scripts: string, bin: string, python: string): Promise<void> {
   for (const entry of await readdir(scripts, { withFileTypes: true }).catch(() => [])) {
-    if (/^(python|pypy|activate|Activate)/.test(entry.name) || entry.isDirectory()) continue
+    if (/^(python|pypy|pip|activate|Activate)/.test(entry.name) || entry.isDirectory()) continue
     const from = join(scripts, entry.name)
     const text = await scriptText(from)
     if (text === null) {

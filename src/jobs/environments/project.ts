@@ -82,7 +82,6 @@ export async function lockedProject(request: EnvironmentRequest, python: string 
   ]
   const { project, interpreter } = await openProject(request, python, join(folder, 'pyproject.toml'), 'pyproject.toml')
   const settings = await packageSettings({ machine, envs, secrets })
-  const uv = (await findUv(request)) ?? (await bringUv(request, file, interpreter))
   const local = [
     ...lockText.matchAll(/^name = "([^"]+)"\n(?:version = .*\n)?source = \{ (?:editable|directory|path|virtual) = "([^"]*)"/gm),
   ].filter(([, name]) => normalised(name!) !== normalised(project.name ?? ''))
@@ -95,6 +94,7 @@ export async function lockedProject(request: EnvironmentRequest, python: string 
       content: [['pyproject.toml', projectText], ['uv.lock', lockText], ...contentOf(request, interpreter, settings)],
       about: { from: file, python: interpreter.version, interpreter: interpreter.base },
       async build(into) {
+        const uv = (await findUv(request)) ?? (await bringUv(request, file, interpreter))
         say(`${file} with Python ${interpreter.version}, by uv`)
         const venv = join(into, 'venv')
         const env = { ...forUv(settings), UV_PROJECT_ENVIRONMENT: venv }

@@ -22,6 +22,8 @@ export interface EnvironmentRequest {
   devices: readonly LeasedDevice[]
   /** Version of NVIDIA's driver; null: not known. */
   driver: string | null
+  /** Where the builds of PyTorch are; default: its own server. */
+  torchIndexes?: string
   /** The attempt that uses it; null: nobody does for longer. */
   lease: string | null
   /** Folder of the module that every Python of the job begins with; null: none does. */

@@ -25,7 +25,6 @@ export async function requiredPackages(request: EnvironmentRequest, wish: Wish):
   for (const notice of requirements.notices) say(notice)
   const settings = await packageSettings({ machine, envs, secrets, asked: requirements })
   const torch = await torchFor(request, wish, settings)
-  const uv = await findUv(request)
   const recipe: Recipe = {
     content: [
       ...requirements.files.map(({ path, text }) => [`file ${path}`, text] as const),
@@ -41,7 +40,7 @@ export async function requiredPackages(request: EnvironmentRequest, wish: Wish):
         ]),
       ],
       ...contentOf(request, interpreter, settings),
-      ['torch', torch ?? ''],
+      ['torch', torch === null ? '' : torchIndex(torch, request.torchIndexes)],
     ],
     about: {
       from: file,
@@ -52,6 +51,7 @@ export async function requiredPackages(request: EnvironmentRequest, wish: Wish):
       index: settings.identity.filter(([name]) => /^(index|extra|links)$/.test(name)),
     },
     async build(folder, resolved) {
+      const uv = await findUv(request)
       const source = join(folder, 'source')
       for (const { path, text } of requirements.files) {
         await mkdir(dirname(join(source, path)), { recursive: true, mode: 0o700 })
@@ -60,7 +60,7 @@ export async function requiredPackages(request: EnvironmentRequest, wish: Wish):
       say(`${file} with Python ${interpreter.version}, by ${uv ? 'uv' : 'pip'}`)
       const env = uv
         ? forUv(settings, torch === null ? {} : { torch })
-        : forPip(settings, { extra: torch === null ? [] : [torchIndex(torch)] })
+        : forPip(settings, { extra: torch === null ? [] : [torchIndex(torch, request.torchIndexes)] })
       const tool = toolOptions(request, env, source, settings.masked)
       return uv ? await buildWithUv(uv, folder, wish, resolved, tool) : await buildWithPip(folder, wish, resolved, tool)
     },
@@ -102,13 +102,14 @@ async function torchFor(
     [settings.index ?? '', ...settings.extra].some(each => each.includes('pytorch'))
   )
     return null
-  const problem = await indexProblem(torchIndex(build), interpreter.executable, forPip(settings))
+  const index = torchIndex(build, request.torchIndexes)
+  const problem = await indexProblem(index, interpreter.executable, forPip(settings))
   if (problem === null) {
-    say(`PyTorch is taken from ${torchIndex(build)}, the build for ${build === 'cpu' ? 'processors' : build}`)
+    say(`PyTorch is taken from ${index}, the build for ${build === 'cpu' ? 'processors' : build}`)
     return build
   }
   say(
-    `The build of PyTorch for ${build === 'cpu' ? 'processors (0.2 GB)' : build} is on ${torchIndex(build)}, which cannot be reached (${problem}). ` +
+    `The build of PyTorch for ${build === 'cpu' ? 'processors (0.2 GB)' : build} is on ${index}, which cannot be reached (${problem}). ` +
       'The one of the usual index is taken: on Linux that is made for CUDA, about 3 GB, and computes on processors too.',
   )
   return null

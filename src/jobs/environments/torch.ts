@@ -51,15 +51,15 @@ export const acceleratorTag = (devices: readonly Pick<LeasedDevice, 'vendor'>[])
 
 export const wantsTorch = (names: readonly string[]): boolean => names.some(name => bringTorch.has(name))
 
-const host = 'https://download.pytorch.org/whl'
-export const torchIndex = (build: string): string => `${host}/${build}`
+export const torchIndexes = 'https://download.pytorch.org/whl'
+export const torchIndex = (build: string, indexes = torchIndexes): string => `${indexes}/${build}`
 
 // ── whether it can be reached ───────────────────────────────────────────────────────────────────────────────────────────────
 
 const Known = z.record(z.string(), z.object({ problem: z.string().nullable(), asked: z.number() }))
 
 /** Milliseconds that an answer is believed: a network that came back should not wait long for it, one that is there stays. */
-const believed = { reachable: 24 * 60 * 60 * 1000, unreachable: 10 * 60 * 1000 }
+const believed = { reachable: 60 * 60 * 1000, unreachable: 10 * 60 * 1000 }
 const seconds = 3
 
 /**
