@@ -277,7 +277,8 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     closeSync(log)
     const problem = await new Promise<string | null>(resolve => {
       child.on('error', error => resolve(error.message))
-      child.on('exit', code => resolve(code === 0 ? null : (lastLine(paths.shimLog) ?? `it ended with ${code}`)))
+      // one that was killed is replaced by the next look at the attempt
+      child.on('exit', (code, by) => resolve(code === 0 || by !== null ? null : (lastLine(paths.shimLog) ?? `it ended with ${code}`)))
       child.stdio[3]!.on('data', () => resolve(null)).on('error', () => {})
     })
     child.stdio[3]!.destroy()
