@@ -42,10 +42,16 @@ export interface Engine {
   places: Place[]
   /** Those with accelerators. */
   equipped: Place[]
+  /** Places before this one have too little for any job. */
+  first: number
+  /** No place has more cores or memory than this free; found out when nothing fits. */
+  most: { cpus: number; memory: number }
 }
 export interface Board {
   engines: Engine[]
   now: number
+  /** Cores that every job needs at least. */
+  least: number
 }
 
 export interface Lease extends Holder {
@@ -53,7 +59,7 @@ export interface Lease extends Holder {
   allocation: Allocation
 }
 
-export function createBoard(nodes: readonly EngineNode[], leases: readonly Lease[], now: number): Board {
+export function createBoard(nodes: readonly EngineNode[], leases: readonly Lease[], now: number, least = 0): Board {
   const all = new Map<string, Place>()
   for (const node of nodes) {
     const slots = node.devices.map(device => ({ device, used: 0, kept: false }))
@@ -70,9 +76,14 @@ export function createBoard(nodes: readonly EngineNode[], leases: readonly Lease
   // the fullest first, so that large jobs find whole machines; those with accelerators last, so that they are there for who needs them
   places.sort((a, b) => a.open - b.open || a.cpus - b.cpus || (a.node.name < b.node.name ? -1 : 1))
   const engines = [...Map.groupBy(places, ({ node }) => node.engine)].sort(([a], [b]) => (a < b ? -1 : 1))
+  const unknown = { cpus: Number.POSITIVE_INFINITY, memory: Number.POSITIVE_INFINITY }
   return {
-    engines: engines.map(([name, own]) => ({ name, places: own, equipped: own.filter(({ slots }) => slots.length > 0) })),
+    engines: engines.map(([name, own]) => ({
+      ...{ name, places: own, equipped: own.filter(({ slots }) => slots.length > 0) },
+      ...{ first: 0, most: { ...unknown } },
+    })),
     now,
+    least,
   }
 }
 const keyOf = (engine: string, node: string) => `${engine}/${node}`
@@ -166,13 +177,14 @@ export function place(board: Board, job: number, demand: Demand, ends: number, c
   for (const request of alternatives(demand))
     for (const engine of board.engines) {
       if (demand.engine !== null && demand.engine !== engine.name) continue
-      const nodes = placeOn(engine, job, demand, request, ends, cursors)
+      const nodes = placeOn(board, engine, job, demand, request, ends, cursors)
       if (nodes) return { engine: engine.name, allocation: { nodes } }
     }
   return null
 }
 
 function placeOn(
+  board: Board,
   engine: Engine,
   job: number,
   demand: Demand,
@@ -180,30 +192,37 @@ function placeOn(
   ends: number,
   cursors: Cursors,
 ): Part[] | null {
-  const holder = { job, until: Number.isFinite(ends) ? ends : null }
+  const { most } = engine
+  if (demand.cpus > most.cpus + tiny || demand.memory > most.memory + tiny) return null
   const candidates = request === null ? engine.places : engine.equipped
-  const cursor = request === null ? cursors.get(demand)?.get(engine.name) : undefined
-  let first = cursor ?? 0
+  while (engine.first < engine.places.length && engine.places[engine.first]!.cpus + tiny < board.least) engine.first++
+  const cursor = request === null ? Math.max(engine.first, cursors.get(demand)?.get(engine.name) ?? 0) : 0
+  let first = cursor
+  let [cpus, memory] = [0, 0]
   const taken: Place[] = []
   const parts: Part[] = []
   for (let i = first; i < candidates.length && parts.length < demand.nodes; i++) {
     const candidate = candidates[i]!
-    if (!fitsFree(candidate, demand)) {
+    if (candidate.cpus > cpus) cpus = candidate.cpus
+    if (candidate.memory > memory) memory = candidate.memory
+    if (demand.cpus > candidate.cpus + tiny || demand.memory > candidate.memory + tiny) {
       if (first === i) first++
       continue
     }
     do {
       const slots = fit(candidate, demand, request, ends)
       if (slots === null) break
-      parts.push(take(candidate, holder, demand, slots, request, ends))
+      parts.push(take(candidate, { job, until: Number.isFinite(ends) ? ends : null }, demand, slots, request, ends))
       taken.push(candidate)
     } while (parts.length < demand.nodes && candidate.node.apart !== true)
   }
-  if (request === null && first > (cursor ?? 0)) {
+  if (request === null && first > cursor) {
     const own = cursors.get(demand) ?? new Map<string, number>()
     cursors.set(demand, own.set(engine.name, first))
   }
   if (parts.length === demand.nodes) return parts
+  // seen before anything was taken, and nothing was: nobody asks for more than there is again
+  if (request === null && cursor === engine.first && taken.length === 0) Object.assign(most, { cpus, memory })
   for (const each of taken.toReversed()) giveBack(each, ends)
   return null
 }

@@ -7,7 +7,7 @@
  * over for ever, and nothing stands idle that nobody is waiting for.
  */
 import { type Board, type Cursors, createBoard, keep, type Lease, type Placed, place, whomToStop } from './board.ts'
-import { type Demand, type EngineNode, isPossible } from './demand.ts'
+import { createPossible, type Demand, type EngineNode } from './demand.ts'
 import { createShares, inOrder } from './share.ts'
 
 export interface Queued {
@@ -67,7 +67,18 @@ export const patience = 86_400_000
 const most = { kept: 8, tries: 16 }
 
 export function decide({ now, nodes, leased, queued }: Cluster): Decision {
-  const decision: Decision = { start: [], preempt: [], impossible: [], waits: new Map(), board: createBoard(nodes, leased, now) }
+  const decision: Decision = {
+    start: [],
+    preempt: [],
+    impossible: [],
+    waits: new Map(),
+    board: createBoard(
+      nodes,
+      leased,
+      now,
+      queued.reduce((least, { demand }) => Math.min(least, demand.cpus), Number.POSITIVE_INFINITY),
+    ),
+  }
   const { board, waits } = decision
   const shares = createShares(nodes)
   const inGroup = new Map<string, number>()
@@ -76,6 +87,7 @@ export function decide({ now, nodes, leased, queued }: Cluster): Decision {
     if (group !== null) inGroup.set(group, (inGroup.get(group) ?? 0) + 1)
   }
   const stopping = new Set(leased.filter(each => each.stopping).map(({ job }) => job))
+  const isPossible = createPossible(nodes)
   const possible = new Map<Demand, boolean>()
   const failed = createFailed()
   const cursors: Cursors = new Map()
@@ -95,7 +107,7 @@ export function decide({ now, nodes, leased, queued }: Cluster): Decision {
       continue
     }
     failed.add(demand, ends)
-    if (!possible.has(demand)) possible.set(demand, isPossible(demand, nodes))
+    if (!possible.has(demand)) possible.set(demand, isPossible(demand))
     if (!possible.get(demand)) {
       decision.impossible.push(job.job)
       continue

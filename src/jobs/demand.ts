@@ -42,22 +42,23 @@ export const hasDevices = (node: Node, request: DeviceRequest): boolean => {
 
 export const alternatives = ({ devices }: Demand): readonly (DeviceRequest | null)[] => (devices.length === 0 ? [null] : devices)
 
-/** Whether it could ever run on these machines, all of them empty. */
-export function isPossible(demand: Demand, nodes: readonly EngineNode[]): boolean {
-  const engines = new Set(nodes.map(({ engine }) => engine))
-  return [...engines].some(engine => {
-    if (demand.engine !== null && demand.engine !== engine) return false
-    const own = nodes.filter(node => node.engine === engine)
-    return alternatives(demand).some(devices => {
-      let found = 0
-      for (const node of own) {
-        if (node.apart !== true && demand.nodes > 1) found += roomIn(node, demand, devices)
-        else if (couldHold(node, demand, devices)) found++
-        if (found >= demand.nodes) return true
-      }
-      return false
-    })
-  })
+/** Whether a job could ever run on these machines, all of them empty: asked of many jobs. */
+export function createPossible(nodes: readonly EngineNode[]): (demand: Demand) => boolean {
+  const engines = [...Map.groupBy(nodes, ({ engine }) => engine)]
+  const holds = (own: readonly EngineNode[], demand: Demand, devices: DeviceRequest | null) => {
+    let found = 0
+    for (const node of own) {
+      if (node.apart !== true && demand.nodes > 1) found += roomIn(node, demand, devices)
+      else if (couldHold(node, demand, devices)) found++
+      if (found >= demand.nodes) return true
+    }
+    return false
+  }
+  return demand =>
+    engines.some(
+      ([engine, own]) =>
+        (demand.engine === null || demand.engine === engine) && alternatives(demand).some(devices => holds(own, demand, devices)),
+    )
 }
 
 /** How many of the demand's nodes an empty machine holds at once, where they may share it. */

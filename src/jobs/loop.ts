@@ -9,7 +9,7 @@ import type { Allocation } from './attempt.ts'
 import { type AttemptParts, createAttempts } from './attempts.ts'
 import type { Backend } from './backend.ts'
 import { type Decision, decide, type Leased, type Queued } from './decide.ts'
-import { type Demand, demandOf, type EngineNode, isPossible } from './demand.ts'
+import { createPossible, type Demand, demandOf, type EngineNode } from './demand.ts'
 import { dependencyOf } from './dependencies.ts'
 import { poll } from './poll.ts'
 import type { JobSecrets } from './secrets.ts'
@@ -438,7 +438,7 @@ export function createController({
       if (demand.engine !== null && !backends.has(demand.engine))
         throw new Failure('job_engine_unknown', { engine: demand.engine, known: [...backends.keys()].join(', ') })
       const nodes = await currentNodes(nodesAge.withDevices)
-      if (isPossible(demand, nodes)) return
+      if (createPossible(nodes)(demand)) return
       const { device, wanted, there } = missingText(demand, nodes)
       throw new Failure(device ? 'job_device_missing' : 'job_too_large', { wanted, there })
     },
