@@ -119,28 +119,47 @@ def _autolog(watch, module):
 
 
 def _steady(watch, module):
-    """`start_run` of MLflow takes MLFLOW_RUN_ID once, and refuses it where the script has chosen another experiment."""
+    """Which run is whose. MLflow takes MLFLOW_RUN_ID for the first run that is started, and refuses it where the script chose an experiment.
+
+    The first training that is logged by itself goes into the run of the job, later ones into runs below it: their params would contradict.
+    Runs that a script starts stay as MLflow makes them: the first is the job's.
+    """
     watch.stop()
-    run = os.environ.get("MLFLOW_RUN_ID")
-    original = getattr(module, "start_run", None)
-    if not run or original is None:
+    job = os.environ.get("MLFLOW_RUN_ID")
+    original, end = getattr(module, "start_run", None), getattr(module, "end_run", None)
+    if not job or original is None or end is None:
         return
     import functools
 
     @functools.wraps(original)
     def start_run(run_id=None, *words, **named):
         if run_id is None and not named.get("nested") and module.active_run() is None:
-            caller = sys._getframe(1).f_globals.get("__name__", "")
-            if caller.startswith("mlflow."):
-                # a training that is logged by itself belongs to the job's run, also the second one
-                os.environ["MLFLOW_RUN_ID"] = run
-            if os.environ.get("MLFLOW_RUN_ID") == run and _elsewhere(module, run, named.get("experiment_id")):
+            own = os.environ.get("MLFLOW_RUN_ID") == job
+            if own and _elsewhere(module, job, named.get("experiment_id")):
+                own = False
                 del os.environ["MLFLOW_RUN_ID"]
-                named["tags"] = dict(named.get("tags") or {}, **{"plinth.job_run": run})
                 _say("the script chose an experiment of its own; its runs are there, with the tag plinth.job_run")
+            if not own:
+                tags = dict(named.get("tags") or {}, **{"plinth.job_run": job})
+                if _called_by_mlflow():
+                    tags["mlflow.parentRunId"] = job
+                    named.setdefault("experiment_id", module.get_run(job).info.experiment_id)
+                named["tags"] = tags
         return original(run_id, *words, **named)
 
-    module.start_run = start_run
+    @functools.wraps(end)
+    def end_run(status="FINISHED"):
+        active = module.active_run()
+        # autologging calls a run failed when something could not be logged; how the job ended is told by its exit code
+        if status == "FAILED" and active is not None and active.info.run_id == job and _called_by_mlflow():
+            status = "FINISHED"
+        return end(status)
+
+    module.start_run, module.end_run = start_run, end_run
+
+
+def _called_by_mlflow():
+    return sys._getframe(2).f_globals.get("__name__", "").startswith("mlflow.")
 
 
 def _elsewhere(mlflow, run, experiment):

@@ -82,10 +82,11 @@ class Stream(io.TextIOBase):
         return True
 
     def write(self, text):
+        # the copy first: what somebody has seen in the log is in it
+        self.copy.text(self.name, text)
         self.real.write(text)
         if "\n" in text or "\r" in text:
             self.real.flush()
-        self.copy.text(self.name, text)
         return len(text)
 
     def flush(self):

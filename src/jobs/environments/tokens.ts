@@ -6,7 +6,7 @@ const known =
 
 /** password = "…", "api_key": "…", TOKEN=…; the value only. */
 const assigned =
-  /((?:pass(?:word|wd)?|secret|token|api_?key|access_?key|private_?key|credentials?)["']?\s{0,4}[:=]\s{0,4})(["']?)([^\s"',;)}\]]{6,500})\2/gi
+  /((?:pass(?:word|wd)?|secret|token|api_?key|access_?key|private_?key|credentials?)["']?\s{0,4}[:=]\s{0,4})(?:(["'])([^"'\n]{4,500})\2|([^\s"',;)}\]]{6,500}))/gi
 
 const inAddress = /(:\/\/[^\s/:@"']{0,200}:)[^\s/@"']{1,500}(@)/g
 
@@ -18,8 +18,8 @@ export const maskTokens = (text: string): string =>
   withoutKeys(text)
     .replace(inAddress, '$1***$2')
     .replace(known, '***')
-    .replace(assigned, (whole, head: string, quote: string, value: string) =>
-      isExpression(value) || value === '***' ? whole : `${head}${quote}***${quote}`,
+    .replace(assigned, (whole, head: string, quote = '', literal: string | undefined, bare = '') =>
+      literal === undefined && (isExpression(bare) || bare === '***') ? whole : `${head}${quote}***${quote}`,
     )
 
 /** Private keys in PEM, without an end to the end of the text. */

@@ -126,8 +126,8 @@ test(
   'an environment that an attempt is at work in stays, and goes when it has ended and nobody has used it for long',
   options,
   async () => {
-    place.write('leased.txt', '# leased\ngamma\n')
-    const used = await place.prepare({ runtime: { requirements: 'leased.txt' } })
+    endAll()
+    const used = await place.prepare({ runtime: { requirements: 'requirements.txt' } })
     const mine = async (days: number) =>
       (await findUnusedEnvironments({ days })).find(({ path }) => path === join(environmentOf(used), 'builds'))
     assert.equal(await mine(-1), undefined)
@@ -136,7 +136,7 @@ test(
     const found = await mine(-1)
     assert.ok(found)
     // another job comes between the look and the removal
-    await place.prepare({ runtime: { requirements: 'leased.txt' } })
+    await place.prepare({ runtime: { requirements: 'requirements.txt' } })
     assert.equal(await found.remove(), 0)
     assert.equal(used.run(['python', '-c', 'import alpha; print(alpha.version)']), '1.0')
   },
