@@ -4,9 +4,10 @@
  */
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { access, readdir, rm, stat } from 'node:fs/promises'
 import { extname, join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { cache } from '../../../config.ts'
@@ -188,7 +189,12 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
         await writeFileAtomic(paths.placement, JSON.stringify(await place(attempt)))
         await writeFileAtomic(paths.attempt, `${JSON.stringify(attempt)}\n`) // from here on it is to be started, whoever is asked
       }
-      if (latestSupervisor(folder) === null) await supervise(folder)
+      if (latestSupervisor(folder) !== null) return
+      await supervise(folder).catch(async error => {
+        // nothing of it was begun: it never was, so that it is not begun later when nobody expects it
+        if (!(await exists(paths.phase))) await removeFolder(folder).catch(() => {})
+        throw error
+      })
     },
     observe,
     async stop(job, attempt, { grace, reason }) {
@@ -273,16 +279,19 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
         [processName]: 'supervisor',
       },
     })
-    child.unref()
     closeSync(log)
-    const problem = await new Promise<string | null>(resolve => {
+    const word = await new Promise<string | null>(resolve => {
       child.on('error', error => resolve(error.message))
       // one that was killed is replaced by the next look at the attempt
-      child.on('exit', (code, by) => resolve(code === 0 || by !== null ? null : (lastLine(paths.shimLog) ?? `it ended with ${code}`)))
-      child.stdio[3]!.on('data', () => resolve(null)).on('error', () => {})
+      child.on('exit', (code, by) => resolve(code === 0 || by !== null ? null : `it ended with ${code}`))
+      child.stdio[3]!.on('data', resolve).on('error', () => {})
+      ;(child.stdio[3] as Readable).setEncoding('utf8')
     })
     child.stdio[3]!.destroy()
-    if (problem !== null) throw new Failure('job_not_started', { job: attempt.job, problem })
+    child.unref() // it outlives us
+    if (word === null || word === '.') return
+    const code = /^(ENOSPC|EDQUOT|EROFS|EACCES)\b/.exec(word)?.[0]
+    throw code === undefined ? new Failure('job_not_started', { job: attempt.job, problem: word }) : storageFailure({ code }, folder)
   }
 }
 
@@ -305,16 +314,3 @@ const exists = (path: string): Promise<boolean> =>
     () => true,
     () => false,
   )
-
-/** Of the shim's own log: the message of what it died of. */
-function lastLine(path: string): string | null {
-  try {
-    return (
-      readFileSync(path, 'utf8')
-        .split('\n')
-        .findLast(line => /^\S*Error|Error:/.test(line)) ?? null
-    )
-  } catch {
-    return null
-  }
-}

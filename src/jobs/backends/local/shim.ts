@@ -38,11 +38,12 @@ import {
   writeExit,
   writeJson,
 } from './folder.ts'
+import { createHerd, pause } from './herd.ts'
 import { openLog } from './log-writer.ts'
 import { createLookout } from './lookout.ts'
 import { createMemoryWatch } from './memory.ts'
 import { findPorts } from './ports.ts'
-import { findMembers, identityOf, isAlive, type Member, nameOf, signal, uptime } from './processes.ts'
+import { findMembers, identityOf, isAlive, nameOf, signal, uptime } from './processes.ts'
 import { openForPrinting, openPump, type Pump, readPipe } from './pump.ts'
 import { checkpointFolder, inheritedVariables, type Ports, type Rank, variablesOf } from './variables.ts'
 import { type Cause, verdictOf } from './verdict.ts'
@@ -87,13 +88,15 @@ const tickEvery = 2 * seconds
 const leftoverPatience = 1 * seconds
 const leftoverGrace = 10 * seconds
 
+process.on('uncaughtException', error => {
+  tellStarter(error.message)
+  process.stderr.write(`${new Date().toISOString()} ${error.stack}\n`)
+  process.exit(70) // the next one goes on from the files
+})
+
 const self = identityOf(process.pid)!
 const claimed = claim(folder, self, before => before.boot === self.boot && !isAlive(before))
 if (claimed === null || existsSync(paths.exit)) process.exit(0)
-try {
-  writeSync(3, '.') // whoever started it waits for this
-  closeSync(3)
-} catch {} // and may be gone
 const isFirst = /\.1\.json$/.test(claimed)
 
 const attempt = readJson<Attempt>(paths.attempt)!
@@ -107,7 +110,6 @@ let lastStop = ''
 let works: Work[] = []
 let settled = Promise.withResolvers<void>()
 let askedAll = false
-let sweeping: Promise<number> | null = null
 let finishing = false
 let memoryLooks = 0
 let memoryLookAt = 0
@@ -126,6 +128,7 @@ lookout.onMatch = policy => {
 }
 const pumps = new Map<number, { rank: Rank | null; pumps: Pump[] }>()
 const groups = openGroups()
+const herd = createHerd(attempt.cookie, groups.holdsAll ? groups : null, () => new Set(wrappersOf().map(({ pid }) => pid)))
 const memory = createMemoryWatch(
   allocation.nodes.map(node => node.memory),
   paths.peak,
@@ -139,13 +142,9 @@ for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
       spec.timeouts.stop,
     ),
   )
-process.on('uncaughtException', error => {
-  process.stderr.write(`${new Date().toISOString()} ${error.stack}\n`)
-  process.exit(70) // the next one goes on from the files
-})
-
 const control = readPipe(paths.control, readReports)
 let timer = setTimeout(tick, tickEvery)
+tellStarter('.')
 await main()
 
 async function main(): Promise<void> {
@@ -396,7 +395,7 @@ function carryOut({ askAllAt, killAt }: CauseFile, now: number): void {
   const running = works.filter(({ code }) => code === undefined)
   if (running.length === 0) return // finish() deals with who is left
   if (now >= killAt) {
-    sweeping ??= sweep().finally(() => (sweeping = null))
+    void herd.sweep()
     return
   }
   for (const work of running) {
@@ -407,35 +406,15 @@ function carryOut({ askAllAt, killAt }: CauseFile, now: number): void {
   }
   if (askedAll || now < askAllAt) return
   askedAll = true
-  for (const member of members()) signal(member, 'SIGTERM')
-}
-
-/** Processes of the attempt, but for the wrappers. */
-function members(): Pick<Member, 'pid' | 'birth' | 'belongsTo'>[] {
-  const wrappers = new Set(works.map(work => readBorn(`${work.files}.born`)?.wrapper.pid))
-  const all = groups.holdsAll
-    ? groups.members().flatMap(pid => ({ belongsTo: null, ...(identityOf(pid) ?? []) }))
-    : findMembers(attempt.cookie).filter(({ belongsTo }) => belongsTo !== 'supervisor')
-  return all.filter((member): member is Member => 'pid' in member && member.pid !== process.pid && !wrappers.has(member.pid))
-}
-
-/** Kills everybody, and whoever they start meanwhile. Answers how many could not be ended (a disk or a device does not answer them). */
-async function sweep(): Promise<number> {
-  for (const end = uptime() + 10 * seconds; ; ) {
-    const left = members()
-    if (left.length === 0 || uptime() > end) return left.length
-    groups.kill()
-    for (const member of left) signal(member, 'SIGKILL')
-    await pause(20)
-  }
+  herd.ask()
 }
 
 /** The script has ended: what it leaves running ends too. */
 async function endLeftovers(): Promise<string | null> {
   const asked = cause !== null
   const patience = uptime() + (asked ? 0 : leftoverPatience)
-  while (members().length > 0 && uptime() < patience) await pause(50)
-  const left = members()
+  while (herd.members().length > 0 && uptime() < patience) await pause(50)
+  const left = herd.members()
   if (left.length === 0) return null
   if (!asked)
     log.say(
@@ -444,13 +423,13 @@ async function endLeftovers(): Promise<string | null> {
         .map(({ pid }) => `${nameOf(pid)} (${pid})`)
         .join(', ')}`,
     )
-  for (const member of left) signal(member, 'SIGTERM')
+  herd.ask()
   const killAt = asked ? cause!.killAt : uptime() + Math.min(leftoverGrace, spec.timeouts.stop * seconds)
-  while (members().length > 0 && uptime() < killAt) {
+  while (herd.members().length > 0 && uptime() < killAt) {
     await pause(50)
     readStop()
   }
-  const stubborn = await sweep()
+  const stubborn = await herd.sweep()
   return stubborn === 0 ? null : `${stubborn} of its processes cannot be killed.`
 }
 
@@ -470,7 +449,7 @@ async function finish(): Promise<void> {
   const killsNow = killsOnMachine()
   const nodes = allocation.nodes.map((_, node) => node)
   endWrappers()
-  writeExit(folder, {
+  const exit: Exit = {
     ...verdictOf({
       phase: phase.phase,
       exitCode,
@@ -488,10 +467,22 @@ async function finish(): Promise<void> {
     }),
     phase: phase.phase,
     ended: Date.now(),
-  } satisfies Exit)
+  }
+  // a disk that became read-only may come back, and nobody else knows how it ended
+  while (!tryToWrite(exit)) await pause(seconds)
   log.close()
   await cleanUp()
   process.exit(0)
+}
+
+function tryToWrite(exit: Exit): boolean {
+  try {
+    writeExit(folder, exit)
+    return true
+  } catch (error) {
+    process.stderr.write(`${error}\n`)
+    return false
+  }
 }
 
 /** A script that ends with 0 and has lost its work has not noticed; here it is said at least. */
@@ -505,10 +496,11 @@ function missingWork(): string[] {
 
 /** They hold the pipes for a shim that takes over; how their scripts ended is in their files. */
 function endWrappers(): void {
-  for (const name of readdirSync(folder)) {
-    const wrapping = /\.born$/.test(name) ? readBorn(join(folder, name))?.wrapper : undefined
-    if (wrapping) signal(wrapping, 'SIGKILL')
-  }
+  for (const wrapping of wrappersOf()) signal(wrapping, 'SIGKILL')
+}
+
+function wrappersOf(): { pid: number; birth: string }[] {
+  return readdirSync(folder).flatMap(name => (name.endsWith('.born') ? (readBorn(join(folder, name))?.wrapper ?? []) : []))
 }
 
 /** exit.json is there: whatever is left behind now is only untidy. */
@@ -535,7 +527,7 @@ function watchMemory(now: number): void {
   if (works.length === 0) return
   const counted = allocation.nodes.map((_, node) => groups.memoryOf(node))
   const over = memory.look(counted, () => {
-    const all = allocation.nodes.length > 1 ? findMembers(attempt.cookie) : members()
+    const all = allocation.nodes.length > 1 ? findMembers(attempt.cookie) : herd.members().map(member => ({ ...member, belongsTo: null }))
     const nodeOf = new Map(works.map(({ name, rank }) => [name, rank?.node ?? 0]))
     return allocation.nodes.map((_, node) =>
       all.filter(({ belongsTo }) => (nodeOf.get(belongsTo ?? '') ?? 0) === node).map(({ pid }) => pid),
@@ -549,8 +541,12 @@ function killsOnMachine(): number | null {
   return found === undefined ? null : Number(found)
 }
 
-function pause(milliseconds: number): Promise<void> {
-  return new Promise(done => setTimeout(done, milliseconds))
+/** Whoever started it waits for a word: a point, or what is wrong. */
+function tellStarter(word: string): void {
+  try {
+    writeSync(3, word)
+    closeSync(3)
+  } catch {} // it is gone, or has been told
 }
 
 /** Seen from another container, a supervisor lives as long as this file is new. */
