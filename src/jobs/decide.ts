@@ -43,6 +43,8 @@ export interface Cluster {
   leased: readonly Leased[]
   /** Those that could start: their time has come, and what they depend on has happened. */
   queued: readonly Queued[]
+  /** `promised` of the decision before: whose turn it was then still has it. */
+  promised?: readonly number[]
 }
 
 export interface Decision {
@@ -51,6 +53,8 @@ export interface Decision {
   preempt: { job: number; for: number }[]
   /** What no machine here could hold if it were empty. */
   impossible: number[]
+  /** Those at the head of the line that could not start. */
+  promised: number[]
   /** The others, and what is in the way of each. */
   waits: Map<number, Wait>
   /** How it looks once everything has started: for saying in words why a job waits. */
@@ -64,13 +68,14 @@ export type Wait =
 /** Milliseconds after which a job that waits goes before all that came later, whatever their priority, and is preempted no more: a day. */
 export const patience = 86_400_000
 /** So many jobs have machines kept for them, and so many look at whom they could stop: each looks at every machine. */
-const most = { kept: 8, tries: 16 }
+const most = { kept: 8, tries: 16, promised: 64 }
 
-export function decide({ now, nodes, leased, queued }: Cluster): Decision {
+export function decide({ now, nodes, leased, queued, promised = [] }: Cluster): Decision {
   const decision: Decision = {
     start: [],
     preempt: [],
     impossible: [],
+    promised: [],
     waits: new Map(),
     board: createBoard(
       nodes,
@@ -92,7 +97,7 @@ export function decide({ now, nodes, leased, queued }: Cluster): Decision {
   const failed = createFailed()
   const cursors: Cursors = new Map()
   const left = { ...most }
-  for (const job of inOrder(queued, shares, now, patience)) {
+  for (const job of inOrder(queued, { shares, promised, now, patience })) {
     const { demand, group, parallel } = job
     if (group !== null && parallel !== null && (inGroup.get(group) ?? 0) >= parallel) {
       waits.set(job.job, { for: 'its group', running: inGroup.get(group)! })
@@ -112,6 +117,7 @@ export function decide({ now, nodes, leased, queued }: Cluster): Decision {
       decision.impossible.push(job.job)
       continue
     }
+    if (decision.promised.length < most.promised) decision.promised.push(job.job)
     const victims = left.kept > 0 && left.tries > 0 ? victimsOf(job, leased, now) : null
     const stop = victims && victims.size > 0 && left.tries-- > 0 ? whomToStop(board, demand, victims, stopping) : null
     for (const victim of stop ?? []) {

@@ -207,7 +207,7 @@ export function createController({
     )
     const ready = await readyJobs(queue)
     const leases = [...actives.flatMap(row => leaseOf(row)), ...launching.values(), ...(strays ?? []).map(strayLease)]
-    decision = decide({ now: now(), nodes, leased: leases, queued: ready.map(asQueued) })
+    decision = decide({ now: now(), nodes, leased: leases, queued: ready.map(asQueued), promised: decision?.promised ?? [] })
     const rows = new Map(queue.map(row => [row.id, row]))
     for (const job of impossible.keys()) if (!decision.impossible.includes(job)) impossible.delete(job)
     for (const job of decision.impossible) refuseIfStillImpossible(job, nodes)

@@ -44,16 +44,28 @@ interface InLine {
 }
 
 /**
- * Those who have waited longer than `patience` (milliseconds) first, in the order they came; then by priority, and among equals the project
- * with the smallest share, whose jobs go in the order they came. Shares are looked up as they are when the next one is asked for.
+ * Those who have waited longer than `patience` (milliseconds) first, in the order they came; then by priority, and among equals those whose turn
+ * it was before (`promised`), then the project with the smallest share, whose jobs go in the order they came. Shares are looked up as they are
+ * when the next one is asked for; a turn is kept because they go up and down, and a job that needs much has to wait for others to end.
  */
-export function* inOrder<Job extends InLine>(queued: readonly Job[], shares: Shares, now: number, patience: number): Generator<Job> {
+export function* inOrder<Job extends InLine>(
+  queued: readonly Job[],
+  { shares, promised, now, patience }: { shares: Shares; promised: readonly number[]; now: number; patience: number },
+): Generator<Job> {
+  const turns = new Map(promised.map((job, turn) => [job, turn]))
   const came = (a: InLine, b: InLine) => a.since - b.since || a.job - b.job
   const sorted = queued.toSorted(came)
   const levels = new Map<number, Map<string, Job[]>>()
+  const first = new Map<number, Job[]>()
   for (const job of sorted) {
     if (now - job.since >= patience) {
       yield job
+      continue
+    }
+    if (turns.has(job.job)) {
+      const own = first.get(job.priority)
+      if (own) own.push(job)
+      else first.set(job.priority, [job])
       continue
     }
     const level = levels.get(job.priority) ?? new Map<string, Job[]>()
@@ -62,17 +74,20 @@ export function* inOrder<Job extends InLine>(queued: readonly Job[], shares: Sha
     if (own) own.push(job)
     else level.set(job.project, [job])
   }
-  for (const [, level] of [...levels].sort(([a], [b]) => b - a)) {
+  for (const priority of [...new Set([...levels.keys(), ...first.keys()])].sort((a, b) => b - a)) {
+    yield* (first.get(priority) ?? []).sort((a, b) => turns.get(a.job)! - turns.get(b.job)!)
+    const level = levels.get(priority)
+    if (!level) continue
     if (level.size === 1) {
       yield* [...level.values()][0]!
       continue
     }
     const heap = createHeap<{ jobs: Job[]; at: number; share: number }>((a, b) => a.share - b.share || came(a.jobs[a.at]!, b.jobs[b.at]!))
     for (const [project, jobs] of level) heap.push({ jobs, at: 0, share: shares.of(project) })
-    for (let first = heap.pop(); first; first = heap.pop()) {
-      const job = first.jobs[first.at]!
+    for (let head = heap.pop(); head; head = heap.pop()) {
+      const job = head.jobs[head.at]!
       yield job
-      if (first.at + 1 < first.jobs.length) heap.push({ jobs: first.jobs, at: first.at + 1, share: shares.of(job.project) })
+      if (head.at + 1 < head.jobs.length) heap.push({ jobs: head.jobs, at: head.at + 1, share: shares.of(job.project) })
     }
   }
 }

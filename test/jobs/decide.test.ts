@@ -231,10 +231,13 @@ function simulate(nodes: readonly EngineNode[], arrivals: readonly Simulated[], 
   let queued: Simulated[] = []
   let running: (Leased & { of: Simulated; ends: number })[] = []
   let at = 0
+  let promised: readonly number[] = []
   for (let time = now; time <= now + until; time += every) {
     running = running.filter(({ ends }) => ends > time)
     for (; at < arrivals.length && arrivals[at]!.since <= time; at++) queued.push(arrivals[at]!)
-    const { start, preempt } = decide({ now: time, nodes, leased: running, queued })
+    const decision = decide({ now: time, nodes, leased: running, queued, promised })
+    const { start, preempt } = decision
+    promised = decision.promised
     const going = new Set(start.map(({ job }) => job))
     for (const { job, engine, allocation } of start) {
       const of = queued.find(each => each.job === job)!
