@@ -53,7 +53,7 @@ export function memoryOf(workload: Workload, { kind, count, exchange }: Pick<Tar
     term('fragments', times(held, { low: 0, likely: 0.07, high: 0.15 }), 'estimated', 'what the allocator cannot use'),
     kind === 'accelerator'
       ? term('context', { low: 0.3e9, likely: 0.8e9, high: 2e9 }, 'estimated', 'the runtime of the device, a process')
-      : term('program', { low: 0.15e9, likely: 0.4e9, high: 1.2e9 }, 'estimated', 'the interpreter and the framework'),
+      : term('program', { low: 0.2e9, likely: 0.6e9, high: 1.2e9 }, 'estimated', 'the interpreter and the framework, with its libraries'),
   ])
 }
 

@@ -46,7 +46,7 @@ export function parsePrices(text: string): { targets: Target[]; unknown: string[
   if (text.length > 1e6) throw new Failure('price_table', { problem: 'it is longer than a million characters' })
   let value: unknown
   try {
-    value = parse(text, { maxAliasCount: 20, uniqueKeys: true, logLevel: 'silent' })
+    value = parse(text, { maxAliasCount: 20, uniqueKeys: true, logLevel: 'error' })
   } catch (error) {
     throw new Failure('price_table', { problem: (error as Error).message.split('\n')[0]! }, { cause: error })
   }

@@ -90,7 +90,7 @@ async function amdDevice(fact: Fact, index: number, card: Card | null, system: S
     id: `amd-${index}`,
     vendor: 'amd',
     index,
-    name: canonicalName(model),
+    name: fact.model ? canonicalName(fact.model) : model,
     model,
     memory: fact.integrated ? null : fact.memory,
     integrated: fact.integrated ?? false,

@@ -25,7 +25,7 @@ export async function readIntel(system: System, cards: readonly Card[]): Promise
         id: `intel-${index}`,
         vendor: 'intel',
         index,
-        name: canonicalName(model),
+        name: fact?.model ? canonicalName(fact.model) : model,
         model,
         memory: isIntegrated(card.address) ? null : (fact?.memory ?? local),
         integrated: isIntegrated(card.address),

@@ -65,7 +65,7 @@ export function parseOverride(text: string): Override {
   if (text.length > largest) throw new Failure('hardware_file', { problem: `it is longer than ${largest} characters` })
   let value: unknown
   try {
-    value = parse(text, { maxAliasCount: 20, uniqueKeys: true, prettyErrors: true, logLevel: 'silent' })
+    value = parse(text, { maxAliasCount: 20, uniqueKeys: true, logLevel: 'error' })
   } catch (error) {
     throw new Failure('hardware_file', { problem: (error as Error).message.split('\n')[0]! }, { cause: error })
   }
