@@ -141,7 +141,10 @@ export function createController({
       const outcome = await attempts.begin(row, spec)
       if (outcome === 'begun') begun.add(key)
       else if (outcome === 'unknown') notBefore.set(row.id, now() + 2_000)
-      else dirty = true
+      else {
+        machinesMayHaveChanged()
+        dirty = true
+      }
       return
     }
     const seen = await backend.observe(row.id, row.attempt)
@@ -152,12 +155,14 @@ export function createController({
     doubts.delete(row.id)
     if (seen.status === 'ended') {
       await attempts.end(row, spec, seen.exit, seen)
+      if (seen.exit.reason !== null) machinesMayHaveChanged()
       dirty = true
     } else if (seen.status === 'lost') {
       // what was to be stopped before it was ever begun
       const never = row.attemptStatus === 'starting' && row.stop !== null && !begun.has(key)
       const reason: JobReason = never ? 'cancelled' : 'lost'
       await attempts.end(row, spec, { exitCode: null, signal: null, reason, message: seen.why, phase: 'run', ended: now() })
+      machinesMayHaveChanged()
       dirty = true
     } else {
       await attempts.moveOn(row, seen)
@@ -337,6 +342,11 @@ export function createController({
       demands.set(text, same)
       known.set(job, { spec, demand: same, ready: null })
     }
+  }
+
+  /** What failed may have failed with its machine: the next decision asks again what there is. */
+  function machinesMayHaveChanged(): void {
+    if (nodeList) nodeList.at = Number.NEGATIVE_INFINITY
   }
 
   async function currentNodes(age: number): Promise<EngineNode[]> {

@@ -36,6 +36,8 @@ export interface FakeEngine {
   preempt(job: number, attempt: number): void
   /** Somebody waits for something to happen: time has passed. */
   tick(): void
+  /** What an attempt was started with; undefined where it never was. */
+  given(job: number, attempt: number): { attempt: Attempt; secrets: Readonly<Record<string, string>> } | undefined
   /** How often each attempt was really started, as `job/attempt`: once. */
   starts: Map<string, number>
 }
@@ -88,6 +90,7 @@ export function createFakeEngine({ name = 'fake', nodes = [fakeNode('fake-1')], 
     nodes: [...nodes],
     starts,
     tick: wake,
+    given: (job, attempt) => known.get(keyOf(job, attempt)),
     loseNode(gone) {
       engine.nodes = engine.nodes.map(node => (node.name === gone ? { ...node, usable: false } : node))
       for (const doing of known.values()) {
