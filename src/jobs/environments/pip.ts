@@ -34,7 +34,7 @@ export async function buildWithPip(folder: string, wish: Wish, resolved: string 
   const venv = join(folder, 'venv')
   await runOrFail(interpreter.executable, ['-m', 'venv', '--without-pip', venv], { ...tool, tool: 'python -m venv' })
   const pip = [join(venv, 'bin/python'), ...(await pipOf(interpreter, wish.file, tool))] as const
-  const reports = byVersion(await versionOf(pip, tool), '22.2') >= 0
+  const reports = byVersion(versionOf(interpreter), '22.2') >= 0
   const report = join(folder, 'report.json')
   const install = async (words: readonly string[]) => {
     const { code, output } = await runTool(pip[0]!, [...pip.slice(1), 'install', '--progress-bar', 'off', ...words], tool)
@@ -144,7 +144,5 @@ const isThere = (path: string): Promise<boolean> =>
     () => false,
   )
 
-async function versionOf(pip: readonly string[], tool: ToolOptions): Promise<string> {
-  const output = await runOrFail(pip[0]!, [...pip.slice(1), '--version'], { ...tool, print: () => {}, tool: 'pip' })
-  return /^pip (\d+(?:\.\d+)*)/m.exec(output)?.[1] ?? '0'
-}
+/** By the name of its wheel: asking takes a third of a second. */
+const versionOf = ({ pipWheel }: Interpreter): string => /pip-(\d+(?:\.\d+)*)/.exec(pipWheel ?? '')?.[1] ?? '0'

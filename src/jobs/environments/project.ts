@@ -9,7 +9,7 @@ import { sitePath } from './overlay.ts'
 import type { EnvironmentRequest } from './request.ts'
 import { type BuiltEnvironment, contentOf, findUv, requiredPackages, toolOptions } from './required.ts'
 import { invalid, normalised, requirementsOfLines } from './requirements.ts'
-import { forUv, packageSettings } from './settings.ts'
+import { forUv, packageSettings, uvOptions } from './settings.ts'
 import { obtain } from './store.ts'
 import { runOrFail, runTool } from './tool.ts'
 import { refusalOfUv } from './uv.ts'
@@ -108,6 +108,7 @@ export async function lockedProject(request: EnvironmentRequest, python: string 
             '--no-install-project',
             '--no-install-workspace',
             '--no-install-local',
+            ...uvOptions(settings),
             '--python',
             join(venv, 'bin/python'),
           ],

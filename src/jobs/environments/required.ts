@@ -6,7 +6,7 @@ import type { Interpreter } from './interpreters.ts'
 import { type Layer, sitePath } from './overlay.ts'
 import { buildWithPip } from './pip.ts'
 import type { EnvironmentRequest, Wish } from './request.ts'
-import { forPip, forUv, type PackageSettings, packageSettings } from './settings.ts'
+import { forPip, forUv, type PackageSettings, packageSettings, uvOptions } from './settings.ts'
 import { type Obtained, obtain, type Recipe } from './store.ts'
 import { runTool, type ToolOptions } from './tool.ts'
 import { acceleratorTag, indexProblem, torchBuild, torchIndex, wantsTorch } from './torch.ts'
@@ -62,7 +62,9 @@ export async function requiredPackages(request: EnvironmentRequest, wish: Wish):
         ? forUv(settings, torch === null ? {} : { torch })
         : forPip(settings, { extra: torch === null ? [] : [torchIndex(torch, request.torchIndexes)] })
       const tool = toolOptions(request, env, source, settings.masked)
-      return uv ? await buildWithUv(uv, folder, wish, resolved, tool) : await buildWithPip(folder, wish, resolved, tool)
+      return uv
+        ? await buildWithUv({ program: uv, options: uvOptions(settings) }, folder, wish, resolved, tool)
+        : await buildWithPip(folder, wish, resolved, tool)
     },
   }
   const shared = await obtain(recipe, request)

@@ -39,7 +39,7 @@ const ofBuilds =
 const ofPip =
   /^PIP_(INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|PRE|PREFER_BINARY|ONLY_BINARY|NO_BINARY|CONSTRAINT|TIMEOUT|DEFAULT_TIMEOUT|RETRIES|CERT|CLIENT_CERT|PROXY|TRUSTED_HOST|CACHE_DIR|NO_CACHE_DIR|CONFIG_FILE|KEYRING_PROVIDER|USE_FEATURE|USE_DEPRECATED|UPLOADED_PRIOR_TO)$/
 const ofUv =
-  /^UV_(INDEX|INDEX_URL|DEFAULT_INDEX|EXTRA_INDEX_URL|INDEX_\w+_(USERNAME|PASSWORD)|FIND_LINKS|NO_INDEX|INDEX_STRATEGY|PRERELEASE|RESOLUTION|FORK_STRATEGY|EXCLUDE_NEWER|CONSTRAINT|OVERRIDE|BUILD_CONSTRAINT|NO_BUILD|NO_BINARY|CACHE_DIR|NO_CACHE|LINK_MODE|OFFLINE|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|HTTP_TIMEOUT|HTTP_RETRIES|CONCURRENT_\w+|TORCH_BACKEND|KEYRING_PROVIDER|CONFIG_FILE|NO_CONFIG|REQUIRE_HASHES)$/
+  /^UV_(INDEX|INDEX_URL|DEFAULT_INDEX|EXTRA_INDEX_URL|INDEX_\w+_(USERNAME|PASSWORD)|FIND_LINKS|INDEX_STRATEGY|PRERELEASE|RESOLUTION|FORK_STRATEGY|EXCLUDE_NEWER|CONSTRAINT|OVERRIDE|BUILD_CONSTRAINT|NO_BUILD|NO_BINARY|CACHE_DIR|NO_CACHE|LINK_MODE|OFFLINE|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|HTTP_TIMEOUT|HTTP_RETRIES|CONCURRENT_\w+|TORCH_BACKEND|KEYRING_PROVIDER|CONFIG_FILE|NO_CONFIG|REQUIRE_HASHES)$/
 const ofOthers = /^(CONDARC|CONDA_\w+|MAMBA_\w+|npm_config_(registry|cache|userconfig|https?_proxy|noproxy|cafile|strict_ssl))$/i
 /** Those whose value changes what is installed. Addresses are compared by themselves. */
 const decides =
@@ -104,19 +104,15 @@ export function forPip(
   }
 }
 
-/** The variables that uv runs with: it reads its own settings by itself, and is told those of pip and of requirement files. */
-export function forUv(
-  { variables, index, extra, findLinks, noIndex }: PackageSettings,
-  more: { torch?: string } = {},
-): Record<string, string> {
+/** The variables that uv runs with: it reads its own settings by itself, and is told those of pip and of requirement files. See `uvOptions`. */
+export function forUv({ variables, index, extra, findLinks }: PackageSettings, more: { torch?: string } = {}): Record<string, string> {
   const certificate = variables['PIP_CERT']
   return {
-    ...without(variables, /^(PIP_|UV_(INDEX|INDEX_URL|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX)$)/),
+    ...without(variables, /^(PIP_|UV_(INDEX|INDEX_URL|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS)$)/),
     ...(certificate !== undefined && variables['SSL_CERT_FILE'] === undefined && { SSL_CERT_FILE: certificate }),
     ...(index !== null && { UV_DEFAULT_INDEX: index }),
     ...list('UV_INDEX', extra, ' '),
     ...list('UV_FIND_LINKS', findLinks, ','),
-    ...(noIndex && { UV_NO_INDEX: '1' }),
     ...(more.torch !== undefined && variables['UV_TORCH_BACKEND'] === undefined && { UV_TORCH_BACKEND: more.torch }),
     // its own Pythons come from the network: those of this machine are what the job is told about
     UV_PYTHON_DOWNLOADS: 'never',
@@ -126,6 +122,9 @@ export function forUv(
     GIT_TERMINAL_PROMPT: '0',
   }
 }
+
+/** What uv has no variable for. */
+export const uvOptions = ({ noIndex }: PackageSettings): string[] => (noIndex ? ['--no-index'] : [])
 
 const list = (name: string, values: readonly string[], separator: string) => (values.length > 0 ? { [name]: values.join(separator) } : {})
 const without = (variables: Record<string, string>, names: RegExp) =>
@@ -144,7 +143,7 @@ function indexOf(variables: Record<string, string>, files: readonly PipSetting[]
       uv('UV_FIND_LINKS')
         ?.split(/[,\s]+/)
         .filter(Boolean) ?? split(pip('find-links')),
-    noIndex: isOn(uv('UV_NO_INDEX')) || isOn(pip('no-index')),
+    noIndex: isOn(pip('no-index')),
   }
 }
 const split = (text: string | undefined): string[] => text?.split(/\s+/).filter(Boolean) ?? []

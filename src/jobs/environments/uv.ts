@@ -7,9 +7,15 @@ import { writeFileAtomic } from '../../storage/disk.ts'
 import type { Wish } from './request.ts'
 import { oneLine, runOrFail, runTool, type ToolOptions } from './tool.ts'
 
+export interface Uv {
+  program: string
+  /** For each call that asks an index. */
+  options: readonly string[]
+}
+
 /** Fills `folder`/venv; answers the lines that install the same again. */
 export async function buildWithUv(
-  uv: string,
+  { program, options }: Uv,
   folder: string,
   wish: Wish,
   resolved: string | null,
@@ -18,7 +24,7 @@ export async function buildWithUv(
   const { interpreter, requirements, file } = wish
   const venv = join(folder, 'venv')
   const python = ['--python', join(venv, 'bin/python')]
-  await runOrFail(uv, ['venv', '--quiet', '--no-project', '--python', interpreter.executable, venv], { ...tool, tool: 'uv venv' })
+  await runOrFail(program, ['venv', '--quiet', '--no-project', '--python', interpreter.executable, venv], { ...tool, tool: 'uv venv' })
   const choice = [
     ...(requirements.pre ? ['--prerelease', 'allow'] : []),
     ...requirements.onlyBinary.flatMap(each => ['--only-binary', each]),
@@ -55,7 +61,7 @@ export async function buildWithUv(
     await succeed(['pip', 'install', ...python, ...words])
   }
   async function succeed(words: readonly string[]): Promise<void> {
-    const { code, output } = await runTool(uv, words, tool)
+    const { code, output } = await runTool(program, [...words, ...options], tool)
     if (code !== 0) throw refusalOfUv(file, output)
   }
 }

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { writeZip } from '../../../scripts/write-zip.ts'
 import type { Allocation, PreparedEnvironment } from '../../../src/jobs/attempt.ts'
+import type { EnvironmentRequest } from '../../../src/jobs/environments/request.ts'
 import { type JobSpec, plainSpec, type Runtime } from '../../../src/jobs/spec.ts'
 
 export const long = process.env['PLINTH_TEST'] === 'long'
@@ -31,6 +32,8 @@ export interface Place {
   variables: Record<string, string>
   write(path: string, text: string): void
   prepare(wanted?: Wanted): Promise<Prepared>
+  /** For functions that are called in this process; `said` gathers what Plinth says. */
+  request(said?: string[], more?: Partial<EnvironmentRequest>): EnvironmentRequest
   /** Starts it and does not wait. */
   begin(wanted?: Wanted): { child: ChildProcess; ended: Promise<Prepared>; said(text: string): Promise<void> }
 }
@@ -75,6 +78,15 @@ export function makePlace(): Place {
       writeFileSync(join(work, path), text)
     },
     prepare: wanted => place.begin(wanted).ended,
+    request: (said = [], more = {}) => ({
+      ...{ folder, workdir: work, envs: {}, secrets: {}, devices: [], driver: null, lease: null, hook: null, programs: {} },
+      machine: variables,
+      moreLayers: async () => [],
+      say: line => said.push(line),
+      print: () => {},
+      signal: new AbortController().signal,
+      ...more,
+    }),
     begin(wanted = {}) {
       const attempt = join(folder, 'attempts', String(++number))
       mkdirSync(attempt, { recursive: true })

@@ -7,10 +7,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { findInterpreter, satisfies } from '../../../src/jobs/environments/interpreters.ts'
-import type { EnvironmentRequest } from '../../../src/jobs/environments/request.ts'
 import { requiredPackages } from '../../../src/jobs/environments/required.ts'
 import { noIndexOptions, requirementsOfLines } from '../../../src/jobs/environments/requirements.ts'
-import { forPip, forUv, packageSettings, readIni } from '../../../src/jobs/environments/settings.ts'
+import { forPip, forUv, packageSettings, readIni, uvOptions } from '../../../src/jobs/environments/settings.ts'
 import { keyOf } from '../../../src/jobs/environments/store.ts'
 import { indexProblem, torchBuild, torchIndex, wantsTorch } from '../../../src/jobs/environments/torch.ts'
 import { makePlace, makeWheel, noPython, python3 } from './attempts.ts'
@@ -24,7 +23,7 @@ const only = (variables: Record<string, string>, names: RegExp) =>
 test('a mirror that is set for pip is used by uv, and one that is set for uv by pip', async () => {
   const forBoth = async (machine: Record<string, string>) => {
     const settings = await settingsOf(machine)
-    return [only(forPip(settings), /^PIP_(INDEX|EXTRA|FIND|NO_INDEX)/), only(forUv(settings), /^UV_(INDEX|DEFAULT|FIND|NO_INDEX)/)]
+    return [only(forPip(settings), /^PIP_(INDEX|EXTRA|FIND|NO_INDEX)/), only(forUv(settings), /^UV_(INDEX|DEFAULT|FIND)/)]
   }
   assert.deepEqual(
     await forBoth({ PIP_INDEX_URL: 'https://m/simple', PIP_EXTRA_INDEX_URL: 'https://a/s https://b/s', PIP_FIND_LINKS: '/w /x' }),
@@ -33,10 +32,15 @@ test('a mirror that is set for pip is used by uv, and one that is set for uv by 
       { UV_DEFAULT_INDEX: 'https://m/simple', UV_INDEX: 'https://a/s https://b/s', UV_FIND_LINKS: '/w,/x' },
     ],
   )
-  assert.deepEqual(await forBoth({ UV_INDEX_URL: 'https://m/simple', UV_INDEX: 'own=https://a/s', UV_NO_INDEX: '1' }), [
-    { PIP_INDEX_URL: 'https://m/simple', PIP_EXTRA_INDEX_URL: 'https://a/s', PIP_NO_INDEX: '1' },
-    { UV_DEFAULT_INDEX: 'https://m/simple', UV_INDEX: 'https://a/s', UV_NO_INDEX: '1' },
+  assert.deepEqual(await forBoth({ UV_INDEX_URL: 'https://m/simple', UV_INDEX: 'own=https://a/s' }), [
+    { PIP_INDEX_URL: 'https://m/simple', PIP_EXTRA_INDEX_URL: 'https://a/s' },
+    { UV_DEFAULT_INDEX: 'https://m/simple', UV_INDEX: 'https://a/s' },
   ])
+})
+
+test('no index at all is a word for uv, which has no variable for it', async () => {
+  const settings = await settingsOf({ PIP_NO_INDEX: '1' })
+  assert.deepEqual([forPip(settings)['PIP_NO_INDEX'], uvOptions(settings)], ['1', ['--no-index']])
 })
 
 test('pip.conf counts as well, below variables', async () => {
@@ -142,25 +146,10 @@ test('an index that cannot be reached is not asked again for a while, and the us
   // the package index of this test is a folder behind a server, as a mirror is
   makeWheel(place.wheels, 'torch', '2.0')
   const said: string[] = []
-  const request: EnvironmentRequest = {
-    ...{
-      folder: place.folder,
-      workdir: place.work,
-      envs: {},
-      secrets: {},
-      devices: [],
-      driver: null,
-      lease: null,
-      hook: null,
-      programs: {},
-    },
+  const request = place.request(said, {
     machine: { ...place.variables, PIP_NO_INDEX: undefined, PIP_INDEX_URL: 'http://127.0.0.1:9/simple', PIP_RETRIES: '0' },
     torchIndexes: `http://127.0.0.1:${new URL(url).port}/other`,
-    moreLayers: async () => [],
-    say: line => said.push(line),
-    print: () => {},
-    signal: new AbortController().signal,
-  }
+  })
   const interpreter = await findInterpreter(null, place.variables)
   const requirements = await requirementsOfLines(['torch'], 'test', { root: place.work, envs: {}, secrets: {} })
   const { layer } = await requiredPackages(request, { file: 'requirements.txt', interpreter, requirements })
