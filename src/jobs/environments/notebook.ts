@@ -9,12 +9,6 @@ import type { EnvironmentRequest } from './request.ts'
 import { requiredPackages } from './required.ts'
 import { requirementsOfLines } from './requirements.ts'
 
-/** On the PATH of a job whose spec names a notebook. */
-export const notebookProgram = 'plinth-notebook'
-
-/** The words that run it; the copy with its outputs goes into PLINTH_OUTPUT_DIR. */
-export const notebookCommand = (notebook: string, words: readonly string[] = []): string[] => [notebookProgram, notebook, ...words]
-
 const largest = 200_000_000
 
 const Text = z.union([z.string(), z.array(z.string())])

@@ -5,6 +5,7 @@
 import { basename, isAbsolute, join, resolve } from 'node:path'
 import { parseAllDocuments } from 'yaml'
 import { Failure } from '../../failure.ts'
+import { notebookCommand } from '../environments/notebook-command.ts'
 import { JobSpec, plainSpec } from '../spec.ts'
 import { bytes, cores, devices } from './amounts.ts'
 import { readExt } from './ext.ts'
@@ -74,32 +75,28 @@ export function readJobFile(text: string, { file, folder, envs: given = {} }: Jo
   resources.imageOf('image_id')
 
   if (shell === null && ext.notebook === null) throw new Failure('job_file_field', { field: 'run', problem: 'there is nothing to run' })
-  const spec = plainSpec(
-    name,
-    { shell: shell ?? '' },
-    {
-      ...ext.spec,
-      workdir: workdir === null ? folder : absolute(fill(String(workdir))!, folder),
-      nodes: fields.taken('num_nodes', value => Number(value ?? 1)),
-      resources: {
-        cpus: cpus === null ? null : cores('resources.cpus', cpus),
-        memory: memory === null ? null : bytes('resources.memory', memory),
-        devices: [
-          ...devices('resources.accelerators', accelerators),
-          ...alternatives.flatMap(each => devices('resources.any_of', acceleratorsOf(each))),
-        ],
-        disk: disk === null ? null : bytes('resources.disk_size', disk).amount,
-        infra: resources.taken('infra', value => (value === null ? null : String(value))),
-        labels: resources.taken('labels', value => textRecord('resources.labels', value)),
-      },
-      envs,
-      secrets: secrets.names,
-      setup: fields.text('setup'),
-      priority: priority ?? 0,
-      preemptible: spot,
-      notebook: ext.notebook,
+  const spec = plainSpec(name, shell === null ? { argv: notebookCommand(ext.notebook!) } : { shell }, {
+    ...ext.spec,
+    workdir: workdir === null ? folder : absolute(fill(String(workdir))!, folder),
+    nodes: fields.taken('num_nodes', value => Number(value ?? 1)),
+    resources: {
+      cpus: cpus === null ? null : cores('resources.cpus', cpus),
+      memory: memory === null ? null : bytes('resources.memory', memory),
+      devices: [
+        ...devices('resources.accelerators', accelerators),
+        ...alternatives.flatMap(each => devices('resources.any_of', acceleratorsOf(each))),
+      ],
+      disk: disk === null ? null : bytes('resources.disk_size', disk).amount,
+      infra: resources.taken('infra', value => (value === null ? null : String(value))),
+      labels: resources.taken('labels', value => textRecord('resources.labels', value)),
     },
-  )
+    envs,
+    secrets: secrets.names,
+    setup: fields.text('setup'),
+    priority: priority ?? 0,
+    preemptible: spot,
+    notebook: ext.notebook,
+  })
   if (strategy !== null || retries !== null || exitCodes.length > 0)
     spec.retry = {
       ...spec.retry,

@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { basename, extname } from 'node:path'
 import { Failure } from '../../failure.ts'
+import { notebookCommand } from '../environments/notebook-command.ts'
 import { type JobSpec, plainSpec } from '../spec.ts'
 
 export interface ScriptOptions {
@@ -21,7 +22,7 @@ export function specOfCommand(words: readonly string[], { workdir, env }: Script
   const python = { ...noEnvironment, ...(env && environmentOf(env)) }
   const name = basename(target)
   if (suffix === '.py') return plainSpec(name, { argv: ['python', target, ...rest] }, { workdir, runtime: python })
-  if (suffix === '.ipynb') return plainSpec(name, { argv: ['python', target, ...rest] }, { workdir, runtime: python, notebook: target })
+  if (suffix === '.ipynb') return plainSpec(name, { argv: notebookCommand(target, rest) }, { workdir, runtime: python, notebook: target })
   if (suffix === '.js' || suffix === '.mjs' || suffix === '.ts')
     return plainSpec(name, { argv: ['node', target, ...rest] }, { workdir, runtime: { kind: 'node' } })
   if (suffix === '.sh') return plainSpec(name, { argv: ['bash', target, ...rest] }, { workdir, ...(env && { runtime: python }) })
