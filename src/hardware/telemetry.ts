@@ -70,8 +70,14 @@ function processorTimes(text: string | null): Sample['processor'] {
     ?.split(/\s+/)
     .map(Number)
   if (!words || words.length < 5) return null
-  const [user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0, steal = 0] = words.map(each => each / ticks)
-  return { user: user + nice, system: system + irq + softirq, idle, iowait, steal }
+  const [user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0, steal = 0] = words
+  return {
+    user: (user + nice) / ticks,
+    system: (system + irq + softirq) / ticks,
+    idle: idle / ticks,
+    iowait: iowait / ticks,
+    steal: steal / ticks,
+  }
 }
 
 /** `some avg10=0.00 avg60=0.00 avg300=0.00 total=12345` (microseconds; kernel documentation, accounting/psi). */

@@ -31,14 +31,14 @@ export interface BenchmarkOptions {
   open(n: number): Promise<{ multiply(): Promise<void>; close(): Promise<void> }>
   /** Measures whatever is kept. */
   anew?: boolean
+  /** Milliseconds of each of the two measurements. */
+  each?: number
 }
 
 const side = 1024
-/** Milliseconds. */
-const each = 700
 
 /** What is kept, or measured now. */
-export async function benchmark({ cache, threads, runtime, open, anew = false }: BenchmarkOptions): Promise<Measured> {
+export async function benchmark({ cache, threads, runtime, open, anew = false, each = 700 }: BenchmarkOptions): Promise<Measured> {
   const processor = cpus()[0]?.model.trim() || process.arch
   const key = createHash('sha256')
     .update(JSON.stringify([processor, threads, runtime]))
@@ -51,7 +51,7 @@ export async function benchmark({ cache, threads, runtime, open, anew = false }:
   let seconds: number
   try {
     await multiply() // threads and memory are made
-    seconds = await fastest(multiply)
+    seconds = await fastest(multiply, each)
   } finally {
     await close()
   }
@@ -62,14 +62,14 @@ export async function benchmark({ cache, threads, runtime, open, anew = false }:
     threads,
     runtime,
     operations: (2 * side ** 3) / seconds,
-    bandwidth: await copySpeed(),
+    bandwidth: await copySpeed(each),
   }
   await keep(file, measured)
   return measured
 }
 
 /** Seconds of the best of many rounds: the others were disturbed. */
-async function fastest(work: () => Promise<void> | void): Promise<number> {
+async function fastest(work: () => Promise<void> | void, each: number): Promise<number> {
   let best = Number.POSITIVE_INFINITY
   const end = performance.now() + each
   do {
@@ -81,10 +81,10 @@ async function fastest(work: () => Promise<void> | void): Promise<number> {
 }
 
 /** 64 MiB, which no cache holds twice. */
-async function copySpeed(): Promise<number> {
+async function copySpeed(each: number): Promise<number> {
   const from = new Uint8Array(64 << 20).fill(1)
   const to = new Uint8Array(from.length)
-  return from.length / (await fastest(() => to.set(from)))
+  return from.length / (await fastest(() => to.set(from), each))
 }
 
 async function readKept(file: string): Promise<Measured | null> {
