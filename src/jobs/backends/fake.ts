@@ -168,6 +168,8 @@ export function createFakeEngine({ name = 'fake', nodes = [fakeNode('fake-1')], 
           ...{ job, attempt, allocation },
         })),
       async forget(job, attempt) {
+        const doing = find(job, attempt)
+        if (doing && !doing.exit) throw new Failure('job_active', { job, state: 'running' })
         known.delete(keyOf(job, attempt))
       },
       close: async () => {},
