@@ -43,6 +43,7 @@ test('a job that fills the disk ends as its script says, with the lines that are
     refused: 'disk_full',
     readOnly: 'read_only',
     recovered: { reason: null, message: missing, marked: true, last: 'o there is room again' },
+    stopped: [9, 'cancelled'],
     after: 'fine',
   })
 })

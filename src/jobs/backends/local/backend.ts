@@ -19,7 +19,7 @@ import { readLogFile } from '../../log-file.ts'
 import { findGroupParents, type GroupParents, noGroups, removeGroups } from './cgroups.ts'
 import { ranksOf } from './command.ts'
 import { chooseCores, readCores } from './cores.ts'
-import { files, latestSupervisor, type Placement, pipePath, readJson, type StopFile } from './folder.ts'
+import { files, latestSupervisor, type Placement, pipePath, readJson, type StopFile, writeReserved } from './folder.ts'
 import { shimFlags } from './lookout.ts'
 import { listOutputs } from './outputs.ts'
 import { cookieName, findMembers, isAlive, processName, signal, thisBoot, uptime } from './processes.ts'
@@ -203,7 +203,14 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
       if (!(await exists(paths.attempt)) || (await exists(paths.exit))) return
       const before = readJson<StopFile>(paths.stop)
       const killAt = Math.min(uptime() + grace * 1000, before?.killAt ?? Number.POSITIVE_INFINITY)
-      await writeFileAtomic(paths.stop, JSON.stringify({ reason: before?.reason ?? reason, killAt } satisfies StopFile))
+      const wish: StopFile = { reason: before?.reason ?? reason, killAt }
+      try {
+        writeReserved(folder, 'stop.json', wish)
+      } catch (error) {
+        // nobody has reserved anything yet: its supervisor is about to
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') await writeFileAtomic(paths.stop, JSON.stringify(wish))
+        else throw storageFailure(error, paths.stop)
+      }
       const supervisor = latestSupervisor(folder)
       if (supervisor && supervisor.identity.boot === boot) signal(supervisor.identity, 'SIGCONT')
     },

@@ -12,6 +12,7 @@
  */
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   linkSync,
   openSync,
@@ -74,11 +75,45 @@ export function readJson<T>(path: string): T | null {
   }
 }
 
-/** Whole or not there, for readers of this boot; nobody needs these after a power cut. */
-export function writeJson(path: string, value: unknown): void {
-  const part = `${path}.part-${process.pid}`
-  writeFileSync(part, `${JSON.stringify(value)}\n`, { mode: 0o600 })
-  renameSync(part, path)
+/** Whole or not there, for readers of this boot; nobody needs these after a power cut. False: the disk does not take it. */
+export function writeJson(path: string, value: unknown): boolean {
+  try {
+    const part = `${path}.part-${process.pid}`
+    writeFileSync(part, `${JSON.stringify(value)}\n`, { mode: 0o600 })
+    renameSync(part, path)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Files that have to be written on a full disk too, with the room that is taken for them while there is some: bytes. */
+const reserved = { 'exit.json': 4096, 'cause.json': 4096, 'stop.json': 256, 'phase.json': 256, 'supervisor.next': 256 } as const
+type Reserved = keyof typeof reserved
+const reservePath = (folder: string, name: Reserved) => join(folder, `${name}.reserved`)
+
+/** throws what the system says */
+export function reserveRoom(folder: string): void {
+  for (const name of Object.keys(reserved) as Reserved[]) {
+    if (existsSync(join(folder, name)) || existsSync(reservePath(folder, name))) continue
+    const part = join(folder, `${name}.part-${process.pid}`)
+    writeFileSync(part, ' '.repeat(reserved[name]), { mode: 0o600 })
+    renameSync(part, reservePath(folder, name))
+  }
+}
+
+/** Into the room that is reserved for it, which takes none of the disk's, then under its name; again in place. */
+export function writeReserved(folder: string, name: Reserved, value: object, { flush = false } = {}): void {
+  const text = JSON.stringify(value)
+  const path = existsSync(reservePath(folder, name)) ? reservePath(folder, name) : join(folder, name)
+  const file = openSync(path, 'r+')
+  try {
+    writeSync(file, text + ' '.repeat(Math.max(0, reserved[name] - Buffer.byteLength(text))), 0)
+    if (flush) fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+  if (path !== join(folder, name)) renameSync(path, join(folder, name))
 }
 
 /**
@@ -90,7 +125,12 @@ export function claim(folder: string, self: ProcessIdentity, isDead: (before: Pr
   if (before && !isDead(before.identity)) return null
   const path = join(folder, `supervisor.${(before?.number ?? 0) + 1}.json`)
   const part = join(folder, `supervisor.part-${self.pid}-${self.birth}`)
-  writeFileSync(part, `${JSON.stringify(self)}\n`, { mode: 0o600 })
+  try {
+    writeFileSync(part, `${JSON.stringify(self)}\n`, { mode: 0o600 })
+  } catch (error) {
+    // the disk is full: into the room that is reserved for one more, if nobody else has taken it
+    if (!takeReserved(folder, part, self)) throw error
+  }
   try {
     linkSync(part, path) // refused where the name is taken; with its content from the first moment
     return path
@@ -99,6 +139,18 @@ export function claim(folder: string, self: ProcessIdentity, isDead: (before: Pr
     throw error
   } finally {
     unlinkSync(part)
+  }
+}
+
+function takeReserved(folder: string, part: string, self: ProcessIdentity): boolean {
+  try {
+    renameSync(reservePath(folder, 'supervisor.next'), part)
+    const file = openSync(part, 'r+')
+    writeSync(file, JSON.stringify(self), 0)
+    closeSync(file)
+    return true
+  } catch {
+    return false
   }
 }
 
@@ -111,31 +163,12 @@ export function latestSupervisor(folder: string): { number: number; path: string
   return identity && { number, path, identity }
 }
 
-const reserved = 4096
-const reservePath = (folder: string) => join(folder, 'exit.reserved')
-
-/** Takes the room for exit.json while there is some: a job may fill the disk. */
-export function reserveExit(folder: string): void {
-  writeFileSync(reservePath(folder), ' '.repeat(reserved), { mode: 0o600 })
-}
-
-/** Into the reserved room, flushed, then under its name. */
+/** Flushed. throws what the system says */
 export function writeExit(folder: string, exit: Exit): void {
-  const text = fitted(exit)
-  const file = openSync(reservePath(folder), 'r+')
-  writeSync(file, text + ' '.repeat(reserved - Buffer.byteLength(text)), 0)
-  try {
-    fsyncSync(file)
-  } catch {} // a network disk that cannot
-  closeSync(file)
-  renameSync(reservePath(folder), files(folder).exit)
-}
-
-function fitted(exit: Exit): string {
-  for (let length = exit.message?.length ?? 0; ; length = Math.floor(length * 0.8)) {
-    const text = JSON.stringify({ ...exit, message: exit.message?.slice(0, length) ?? null })
-    if (Buffer.byteLength(text) <= reserved) return text
-  }
+  let { message } = exit
+  while (message && Buffer.byteLength(JSON.stringify({ ...exit, message })) > reserved['exit.json'])
+    message = message.slice(0, Math.floor(message.length * 0.8))
+  writeReserved(folder, 'exit.json', { ...exit, message }, { flush: true })
 }
 
 /** Makes room for what a wrapper writes about its process, for the same reason. */

@@ -32,11 +32,12 @@ import {
   readBorn,
   readExitCode,
   readJson,
-  reserveExit,
   reserveReport,
+  reserveRoom,
   type StopFile,
   writeExit,
   writeJson,
+  writeReserved,
 } from './folder.ts'
 import { createHerd, pause } from './herd.ts'
 import { openLog } from './log-writer.ts'
@@ -63,6 +64,8 @@ interface CauseFile extends Cause {
   /** Milliseconds of the uptime: when everybody is asked to end, not only the scripts, and when nobody is asked any more. */
   askAllAt: number
   killAt: number
+  /** The scripts have been asked. */
+  asked: boolean
   /** Which process failed first, of those of a run. */
   first: number | null
 }
@@ -106,7 +109,8 @@ const secrets = readJson<Record<string, string>>(paths.secrets) ?? {}
 const begun: PhaseFile | null = readJson(paths.phase)
 let cause: CauseFile | null = readJson(paths.cause)
 let phase: PhaseFile = begun ?? { phase: 'environment', since: Date.now(), clock: null, kills: killsOnMachine() }
-let lastStop = ''
+/** When somebody outside wants it to have ended at last, in milliseconds of the uptime. */
+let stopBy = Number.POSITIVE_INFINITY
 let works: Work[] = []
 let settled = Promise.withResolvers<void>()
 let askedAll = false
@@ -116,7 +120,11 @@ let memoryLookAt = 0
 /** What wrappers have said of a line that is not whole yet. */
 let reports = ''
 
-if (!existsSync(join(folder, 'exit.reserved'))) reserveExit(folder)
+try {
+  reserveRoom(folder)
+} catch (error) {
+  if (isFirst) throw error // what another one has begun goes on, whatever room there is
+}
 const lookout = createLookout(spec.logPolicies, paths.policy)
 const log = openLog(folder, { limit: placement.logLimit, secrets: Object.values(secrets), inspect: lookout.inspect })
 for (const pattern of lookout.unusable)
@@ -162,7 +170,7 @@ async function main(): Promise<void> {
       ...(!known && { since: Date.now() }),
       clock: phase.clock ?? (each === 'environment' ? null : uptime()),
     }
-    writeJson(paths.phase, phase)
+    if (!known) writeReserved(folder, 'phase.json', phase)
     settled = Promise.withResolvers()
     works = starts.map(({ work }) => work)
     for (const { work, start } of starts) {
@@ -193,16 +201,16 @@ async function startsOf(each: Phase): Promise<Start[]> {
     writeJson(paths.ports, ports)
     if (allocation.nodes.length > 1 && !existsSync(join(folder, 'run.0.born')))
       log.say(`${allocation.nodes.length} nodes are process groups on this one machine: a topology for tests.`)
-    const words = runWords(spec, scriptFile('run', 'argv' in spec.run ? '' : spec.run.shell))
+    const words = () => runWords(spec, scriptFile('run', 'argv' in spec.run ? '' : spec.run.shell))
     return ranks.map(rank => startOf(each, rank.index, words, rank, ports))
   }
   if (each === 'setup')
-    return spec.setup === null ? [] : [startOf(each, 0, shellWords(spec.setup, scriptFile('setup', spec.setup)), null, null)]
+    return spec.setup === null ? [] : [startOf(each, 0, () => shellWords(spec.setup!, scriptFile('setup', spec.setup!)), null, null)]
   if (!environmentPhase || (spec.runtime.kind === 'none' && !spec.autolog && spec.notebook === null)) return []
-  return [startOf(each, 0, [process.execPath, environmentPhase, folder], null, null)]
+  return [startOf(each, 0, () => [process.execPath, environmentPhase, folder], null, null)]
 }
 
-function startOf(each: Phase, index: number, words: readonly string[], rank: Rank | null, ports: Ports | null): Start {
+function startOf(each: Phase, index: number, words: () => readonly string[], rank: Rank | null, ports: Ports | null): Start {
   const name = `${each}.${index}`
   const work: Work = { name, files: join(folder, name), rank, code: undefined, refused: null, watched: false, terminated: false }
   openPumps(index, rank)
@@ -240,7 +248,7 @@ function prefixOf(rank: Rank | null): string {
   return rank.perNode === 1 ? `[node ${rank.node}] ` : `[node ${rank.node}, process ${rank.local}] `
 }
 
-function launch(work: Work, words: readonly string[], ports: Ports | null): void {
+function launch(work: Work, words: () => readonly string[], ports: Ports | null): void {
   const { name, rank } = work
   const prepared = readJson<PreparedEnvironment>(paths.environment)
   const inherited = inheritedVariables(process.env)
@@ -255,15 +263,15 @@ function launch(work: Work, words: readonly string[], ports: Ports | null): void
   }
   const node = name.startsWith('environment.') ? null : (rank?.node ?? 0)
   const cores = placement.cores[node ?? 0] ?? ''
-  reserveReport(work.files)
   const index = rank?.index ?? 0
   const out = openForPrinting(pipePath(folder, index, 'out'))
   const err = openForPrinting(pipePath(folder, index, 'err'))
   // spawn answers with `error` or throws, by what is wrong
   const failed = (error: unknown) => settle(work, 125, `It could not be started: ${(error as Error).message}`)
   try {
+    reserveReport(work.files)
     const entrances = groups.entrances(node).join('\n')
-    const child = spawn('/bin/sh', ['-c', wrapper, 'plinth', work.files, name, paths.control, entrances, cores, ...words], {
+    const child = spawn('/bin/sh', ['-c', wrapper, 'plinth', work.files, name, paths.control, entrances, cores, ...words()], {
       cwd,
       env,
       detached: true,
@@ -292,7 +300,7 @@ async function resume(work: Work, start: () => void): Promise<void> {
     await pause(10)
   }
   work.watched = true
-  work.terminated = cause !== null // whoever wrote the cause has asked it, or everybody is asked later
+  work.terminated = cause?.asked ?? false // by whoever was here before
 }
 
 /** Without a word of the wrapper: it was killed, or its word lies in its file. */
@@ -343,23 +351,22 @@ function endBy(why: Cause, killAt: number, first: number | null = null): void {
   const left = Math.max(0, killAt - uptime())
   const times = { killAt, askAllAt: killAt - Math.min(5 * seconds, left * 0.2) }
   if (cause === null) {
-    cause = { ...why, first, ...times }
-    writeJson(paths.cause, cause)
+    cause = { ...why, first, ...times, asked: false }
+    writeReserved(folder, 'cause.json', cause)
     if (why.reason !== null)
       log.say(`It is asked to end (${why.reason.replaceAll('_', ' ')}), and has ${(left / seconds).toFixed(1)} s to do so.`)
   } else if (killAt < cause.killAt) {
     cause = { ...cause, ...times }
-    writeJson(paths.cause, cause)
+    writeReserved(folder, 'cause.json', cause)
   }
   tick()
 }
 
 function readStop(): void {
-  const text = readText(paths.stop)
-  if (text === null || text === lastStop) return
-  lastStop = text
-  const { reason, killAt } = JSON.parse(text) as StopFile
-  endBy({ reason, message: null }, killAt)
+  const stop = readJson<StopFile>(paths.stop)
+  if (stop === null || stop.killAt >= stopBy) return
+  stopBy = stop.killAt
+  endBy({ reason: stop.reason, message: null }, stop.killAt)
 }
 
 /** Everything that has its time. */
@@ -403,6 +410,10 @@ function carryOut({ askAllAt, killAt }: CauseFile, now: number): void {
     if (!leader) continue
     signal(leader, 'SIGTERM')
     work.terminated = true
+  }
+  if (cause && !cause.asked && running.every(({ terminated }) => terminated)) {
+    cause = { ...cause, asked: true }
+    writeReserved(folder, 'cause.json', cause)
   }
   if (askedAll || now < askAllAt) return
   askedAll = true
@@ -507,7 +518,8 @@ function wrappersOf(): { pid: number; birth: string }[] {
 async function cleanUp(): Promise<void> {
   rmSync(paths.secrets, { force: true })
   for (const name of readdirSync(folder))
-    if (/^(control|\d+\.(out|err)|(environment|setup|run)\.\d+\.(born|exit|failed))$/.test(name)) unlinkSync(join(folder, name))
+    if (/^(control|\d+\.(out|err)|(environment|setup|run)\.\d+\.(born|exit|failed)|.*\.(reserved|sh|part-.*))$/.test(name))
+      unlinkSync(join(folder, name))
   for (let tries = 0; !groups.remove() && tries < 50; tries++) await pause(10) // the killed are members until they are collected
 }
 
