@@ -68,11 +68,11 @@ export default defineCommand({
     out()
     const shown = terms ? advice.choices : advice.choices.slice(0, 1)
     for (const choice of shown) explain(choice, context)
-    const { operations, bandwidth, processor, threads } = advice.measured
+    const { operations, bandwidth, processor, threads, load } = advice.measured
     out(
       style(
         'dim',
-        `This machine: ${Math.round(operations / 1e9)} GFLOP/s (measured, float32 matrix product, ${threads} threads), memory copied at ${(bandwidth / 1e9).toFixed(1)} GB/s (measured), ${processor}.`,
+        `This machine: ${Math.round(operations / 1e9)} GFLOP/s (measured, float32 matrix product, ${threads} threads), memory copied at ${(bandwidth / 1e9).toFixed(1)} GB/s (measured), ${processor}.${load > threads ? ' It was busy then: the figures may be low; --measure measures again.' : ''}`,
       ),
     )
     const [last] = advice.earlier
