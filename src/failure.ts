@@ -559,8 +559,8 @@ export const failures = {
   import_incomplete: [409, 'Not all of it is here: {missing}.', 'Read the notes above; the same command tries again what is missing.'],
   mlflow_route_not_found: [
     404,
-    'Of the API of MLflow, {method} {path} is not answered here.',
-    'Look at docs/mlflow.md for what is answered and what is not.',
+    'Of the API of MLflow, {method} {path} is not answered here{because}.',
+    'Look at docs/mlflow.md for what is answered; experiments, runs, models and files go on without it.',
   ],
   mlflow_not_kept: [501, '{problem}', 'Look at docs/mlflow.md for what is answered and what is not.'],
   experiment_deleted: [
