@@ -63,13 +63,17 @@ export const methods = {
     'Told from strangers',
     'Each class is left out in turn and the measure is made without it. Then take one picture of that class and one of the others: the number says how often the stranger lies farther away (area under the ROC curve). 50 of 100 is a coin, 100 is perfect. Beside it the same with the probability of the answer instead of the distance.',
   ],
+  strangers: [
+    'Called unknown here',
+    'Pictures of this set that lie beyond the limit of the model (see docs/unknown.md). The limit was set in training so that the stated share of pictures like those it learned from lies beyond it. Of another kind is said where the 95 % interval of the share lies above that.',
+  ],
   mislabels: [
     'Labels that look wrong',
     'Every picture is judged by heads that were fitted without it and without its copies, several times over; the score joins how little they believe the label and how many of its nearest neighbours carry another one. How many are wrong is an estimate with a 95 % interval; of such lists about half proves wrong when people look.',
   ],
   maps: [
     'What speaks for an answer',
-    'The network averages its last picture before it decides, so the score of an answer is exactly the sum over that picture’s places. Bright places added to the answer that was given. Exact for the score; what the network sees in those places it does not say.',
+    'The network averages its last picture before it decides, so the score of an answer is exactly the sum over that picture’s places. Orange places spoke for the answer that was given rather than the others, blue ones against it. Exact for the score; what the network sees in those places it does not say.',
   ],
   choices: ['Choices', 'Made on training and validation pictures only; the test had no say.'],
   data: [
