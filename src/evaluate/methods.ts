@@ -13,7 +13,7 @@ export const methods = {
   ],
   groups: [
     'Groups',
-    'Copies of a picture, frames of one burst, pictures of one patient say little more than one of them. They count as one group: Wilson’s interval is made for as many pictures as the groups are worth, n / (1 + (Σm²/n − 1)·ρ), with m the sizes of the groups and ρ how alike the answers within a group are (intraclass correlation, drawn towards 1 where few groups tell). Intervals of single classes do not know of groups.',
+    'Copies of a picture, frames of one burst, pictures of one patient say little more than one of them. They count as one group: Wilson’s interval is made for as many pictures as the groups are worth, n / (1 + (Σm²/n − 1)·ρ), with m the sizes of the groups and ρ how alike the answers within a group are (intraclass correlation, drawn towards 1 where few groups tell). With fewer than about twenty groups it holds the truth in as few as 90 of 100 tests instead of 95. Intervals of single classes do not know of groups.',
   ],
   majority: ['Always the same', 'Accuracy of answering every test picture with the class that is most frequent on the training side.'],
   probe: [
