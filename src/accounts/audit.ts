@@ -1,4 +1,5 @@
 /** The log of deeds, as it is read; db/audit.ts writes it. */
+import { numberInPage } from '../api/input.ts'
 import type { Db } from '../db/open.ts'
 import type { AuditEntry } from '../sdk/calls/accounts.ts'
 
@@ -9,7 +10,7 @@ export async function listAudit(
   { limit, after, action }: { limit: number; after?: string | undefined; action?: string | undefined },
 ) {
   let query = db.selectFrom('audit').selectAll().where('project', '=', project)
-  if (after !== undefined) query = query.where('id', '<', Number(after) || 0)
+  if (after !== undefined) query = query.where('id', '<', numberInPage(after))
   if (action !== undefined) query = query.where('action', '=', action)
   const rows = await query
     .orderBy('id', 'desc')

@@ -195,7 +195,7 @@ const open = new Set<string>([
   ],
 ])
 const openInMlflow =
-  /\/(search|search-datasets|server-info|registered-models\/create|experiments\/create|traces|get-history-bulk)$|\/version$|\/metrics$|\/health|\/api$|openapi/
+  /\/(search|search-datasets|server-info|registered-models\/create|experiments\/create|traces|get-history-bulk)$|\/version$|\/metrics$|\/health|^\/$|\/api$|openapi/
 
 interface Asked {
   what: string
@@ -287,7 +287,7 @@ test('without a token no route answers but those that say so', async () => {
     else assert.equal(status, 401, what)
     if (right !== 'public') assert.equal((await ask(method, url, `plinth_${'0'.repeat(12)}_${'x'.repeat(43)}`, body)).status, 401, what)
   }
-  assert.deepEqual(open.sort(), ['GET /health', 'GET /healthz', 'GET /version'])
+  assert.deepEqual(open.sort(), ['GET /', 'GET /health', 'GET /healthz', 'GET /version'])
 })
 
 test('nobody does what their role, or the scope of their token, does not allow', async () => {
