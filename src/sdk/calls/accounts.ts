@@ -29,6 +29,10 @@ export const Token = z.strictObject({
   created: z.string(),
   expires: z.string().nullable(),
   revoked: z.string().nullable(),
+  /** Since when its user's account is closed. */
+  disabled: z.string().nullable(),
+  /** What its user may in its project; null: nothing. */
+  role: z.enum([...Role.options, 'owner']).nullable(),
 })
 export type Token = z.infer<typeof Token>
 
