@@ -31,12 +31,12 @@ test('summaries read as one list', () => {
 test('every example is a command line that the command accepts', () => {
   for (const command of commands) {
     const lines = command.examples
-      .flatMap(example => example.split(/ && | \| | > /))
+      .flatMap(example => example.split(/ && | \| | > (?![\d.])/))
       .map(line => line.replace(/^npx /, ''))
       .filter(line => line.startsWith('plinth '))
     if (everyday.has(command.name)) assert.ok(lines.length, `${command.name} has an example`)
     for (const line of lines) {
-      const { rest } = takeCommonFlags(line.split(/\s+/).slice(1))
+      const { rest } = takeCommonFlags(words(line).slice(1))
       const called = commands.find(({ name }) => `${rest.join(' ')} `.startsWith(`${name} `))
       assert.ok(called, `${line} names a command`)
       parseArguments(called.name, called.arguments, called.options, rest.slice(called.name.split(' ').length), {})
@@ -93,3 +93,6 @@ test('bash completes commands, verbs and options', async () => {
   assert.ok(complete('plinth', 'runs', '').includes('list'))
   assert.ok(complete('plinth', 'completion', 'bash', '--').includes('--json'))
 })
+
+/** As a shell would split them, of the quotes that examples use. */
+const words = (line: string): string[] => [...line.matchAll(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g)].map(([word]) => word.replace(/['"]/g, ''))
