@@ -99,6 +99,7 @@ export async function checkSource<T>(
           signal,
           onProgress: (done, total) => onProgress('weighing labels', done, total),
         }),
+      copiesCache: join(what.cache, 'copies'),
       threads,
       seed,
       signal,
