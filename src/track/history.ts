@@ -85,7 +85,7 @@ async function stretchesByWindow(db: Db, { run, key }: Metric, each: number, tot
 }
 
 /**
- * SQLite is five times as fast when it jumps from one end of a stretch to the next in the table's own order, and looks between them. Where no
+ * SQLite is four times as fast when it jumps from one end of a stretch to the next in the table's own order, and looks between them. Where no
  * step lies on both sides of an end, steps alone are compared: a third less than whole places.
  */
 async function stretchesBySeeking(db: Db, { run, key }: Metric, each: number): Promise<Stretch[]> {
