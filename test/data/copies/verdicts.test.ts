@@ -150,11 +150,12 @@ test('every picture finds its nearest neighbour by features, across blocks and i
 
 test('an interruption ends the search with its reason', async () => {
   const controller = new AbortController()
-  const search = searchOf(await strangers(40))
+  const pictures = await strangers(40)
+  const search = searchOf(pictures)
   const reason = new Error('enough')
-  const picture = async (row: ManifestRow) => {
+  const picture = async ({ content }: ManifestRow) => {
     controller.abort(reason)
-    return search.picture(row)
+    return pictures[Number(content)]!
   }
   await assert.rejects(findCopies({ ...search, picture, signal: controller.signal }), error => error === reason)
   await assert.rejects(findCopies({ ...search, signal: AbortSignal.abort(reason) }), error => error === reason)
