@@ -1,6 +1,6 @@
 /**
  * How often 95 % intervals for the accuracy hold the truth where test pictures come in groups: node bench/interval-coverage.ts [draws]
- * Over three shapes of groups, 15 to 200 groups, accuracies from 60 to 95 %, answers within a group from independent to equal.
+ * Over three shapes of groups, 10 to 200 groups, accuracies from 60 to 95 %, answers within a group from independent to equal.
  */
 import { type Random, randomFrom } from '../src/engine/random.ts'
 import { groupedShare } from '../src/evaluate/grouped.ts'
@@ -37,10 +37,11 @@ const shapes: Record<string, (random: Random) => number> = {
 }
 
 const random = randomFrom(7)
-const coverage = new Map(Object.keys(methods).map(name => [name, [] as number[]]))
+const counts = [10, 15, 20, 30, 60, 200]
+const coverage = new Map(Object.keys(methods).map(name => [name, [] as { count: number; share: number }[]]))
 const width = new Map(Object.keys(methods).map(name => [name, 0]))
 for (const size of Object.values(shapes))
-  for (const count of [15, 30, 60, 200])
+  for (const count of counts)
     for (const accuracy of [0.6, 0.85, 0.95])
       for (const alike of [0, 0.3, 0.8, 1]) {
         const held = new Map<string, number>()
@@ -52,17 +53,25 @@ for (const size of Object.values(shapes))
             width.set(name, width.get(name)! + high - low)
           }
         }
-        for (const [name, times] of held) coverage.get(name)!.push(times / draws)
+        for (const [name, times] of held) coverage.get(name)!.push({ count, share: times / draws })
       }
 
-console.log('| interval | holds the truth, mean | worst of 144 cases | cases in 92–98 % | mean width |\n|---|---|---|---|---|')
-for (const [name, cases] of coverage) {
+const cases = coverage.values().next().value!.length
+console.log(`| interval | holds the truth, mean | worst of ${cases} cases | cases in 92–98 % | mean width |\n|---|---|---|---|---|`)
+for (const [name, all] of coverage) {
+  const cases = all.map(({ share }) => share)
   const mean = cases.reduce((a, b) => a + b) / cases.length
   const good = cases.filter(share => share >= 0.92 && share <= 0.98).length / cases.length
   console.log(
     `| ${name} | ${percent(mean)} | ${percent(Math.min(...cases))} | ${percent(good)} | ${(width.get(name)! / cases.length / draws).toFixed(3)} |`,
   )
 }
+
+console.log(`\n| groups | ${counts.join(' | ')} |\n|---|${'---|'.repeat(counts.length)}`)
+const used = coverage.get('Wilson for what groups are worth (used)')!
+const of = (count: number) => used.filter(each => each.count === count).map(({ share }) => share)
+console.log(`| mean | ${counts.map(count => percent(of(count).reduce((a, b) => a + b) / of(count).length)).join(' | ')} |`)
+console.log(`| worst | ${counts.map(count => percent(Math.min(...of(count)))).join(' | ')} |`)
 
 function drawn(n: number, accuracy: number, alike: number): Group {
   const shared = random() < accuracy

@@ -1,6 +1,6 @@
 /** The two servers that are compared, each a process of its own with a folder of its own, and what the system says of them. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, openSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -17,8 +17,9 @@ export interface Server {
   cpu(): number
   /** Bytes of memory that are its own, of the process and its children; shared pages by parts. */
   memory(): number
-  /** Most bytes resident so far, the same way. */
+  /** Most bytes resident since `forgetPeak`, the same way. */
   peak(): number
+  forgetPeak(): void
   post(path: string, body: unknown): Promise<unknown>
   stop(): Promise<void>
 }
@@ -46,7 +47,7 @@ export async function startMlflow(python: string, folder: string): Promise<Serve
     '--port',
     String(port),
   ]
-  return await start('MLflow', join(python, '..', 'mlflow'), ['server', ...words], port, folder, database, {
+  return await start('MLflow', python, ['-m', 'mlflow', 'server', ...words], port, folder, database, {
     MLFLOW_DISABLE_TELEMETRY: 'true',
     DO_NOT_TRACK: 'true',
   })
@@ -79,15 +80,22 @@ async function start(
     cpu: () => sum(treeOf(child.pid!), cpuOf),
     memory: () => sum(treeOf(child.pid!), pid => field(pid, 'smaps_rollup', 'Pss')),
     peak: () => sum(treeOf(child.pid!), pid => field(pid, 'status', 'VmHWM')),
+    forgetPeak() {
+      for (const pid of treeOf(child.pid!)) writeFileSync(`/proc/${pid}/clear_refs`, '5') // proc(5)
+    },
     async post(path, body) {
-      const answer = await fetch(`http://127.0.0.1:${port}/api/2.0/mlflow/${path}`, {
-        method: 'POST',
-        // its own connection: a kept one may be closed by the server in this moment
-        headers: { 'content-type': 'application/json', connection: 'close', ...(token && { authorization: `Bearer ${token}` }) },
-        body: JSON.stringify(body),
-      })
-      if (!answer.ok) throw new Error(`${name}: ${path}: ${answer.status} ${await answer.text()}`)
-      return await answer.json()
+      for (let left = 60; ; left--) {
+        const answer = await fetch(`http://127.0.0.1:${port}/api/2.0/mlflow/${path}`, {
+          method: 'POST',
+          // its own connection: a kept one may be closed by the server in this moment
+          headers: { 'content-type': 'application/json', connection: 'close', ...(token && { authorization: `Bearer ${token}` }) },
+          body: JSON.stringify(body),
+        })
+        if (answer.ok) return await answer.json()
+        // MLflow says for a while that its database is locked, after questions that nobody waits for any more
+        if (answer.status !== 503 || left === 0) throw new Error(`${name}: ${path}: ${answer.status} ${await answer.text()}`)
+        await new Promise(resolve => setTimeout(resolve, 1000))
+      }
     },
     async stop() {
       const ended = new Promise(resolve => child.once('exit', resolve))

@@ -179,6 +179,7 @@ async function measureArtifacts(): Promise<void> {
   const rows: string[][] = []
   for (const server of servers) {
     const place = await artifactsOf(server)
+    server.forgetPeak()
     const before = server.peak()
     const begun = performance.now()
     const status = await Promise.race([
@@ -193,7 +194,7 @@ async function measureArtifacts(): Promise<void> {
       megabytes(server.peak()),
     ])
   }
-  table(['2 GiB upload', '', 'most memory before', 'after'], rows)
+  table(['2 GiB upload', '', 'memory before', 'most during it'], rows)
 }
 
 /** Where files of a new run go, as a path of the artifacts' API. */

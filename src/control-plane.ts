@@ -115,11 +115,16 @@ export interface ControlPlane {
 /** Milliseconds that requests under way have to end when the server is stopped. */
 const grace = 20_000
 
+/** Whether it may listen so, before a home is made or changed for it. throws host_not_safe, tls_unusable */
+export function checkReach({ host, behindProxy = false, tls }: Pick<ControlPlaneOptions, 'host' | 'behindProxy' | 'tls'>) {
+  if (!isLoopback(host) && !behindProxy && !tls) throw new Failure('host_not_safe', { host })
+  return tls && readTls(tls)
+}
+
 /** throws host_not_safe, home_held, port_taken, port_refused, host_unknown, tls_unusable */
 export async function startControlPlane(home: Home, options: ControlPlaneOptions): Promise<ControlPlane> {
   const { host, port, behindProxy = false, proxies = [], tls, log = silentLog, limits = usualLimits } = options
-  if (!isLoopback(host) && !behindProxy && !tls) throw new Failure('host_not_safe', { host })
-  const pair = tls && readTls(tls)
+  const pair = checkReach(options)
   const keeping = await keepHome(home)
   const metrics = createServerMetrics()
   const written = createRunLog(home.db)
@@ -478,7 +483,7 @@ export const foreignRoutesOf = (
         right: 'public',
         body: 'none',
         answer: () => 'OK',
-        failed: () => ({ status: 500, body: 'not OK' }),
+        failed: asAnswer,
       }),
     ),
     {

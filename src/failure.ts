@@ -177,7 +177,7 @@ export const failures = {
   ],
   class_too_small: [
     400,
-    'Of the class {label}, {different} different pictures could be read; at least 3 are needed, one each to train, choose and test on.',
+    'The class {label} has too few pictures: {different} that differ could be read; at least 3 are needed, one each to train, choose and test on.',
     'Add pictures to it, or take its folder away.',
   ],
   nothing_readable: [400, 'Not one of {pictures} pictures can be read. The first, {path}: {reason}', 'Save them again as JPEG or PNG.'],
@@ -559,8 +559,8 @@ export const failures = {
   import_incomplete: [409, 'Not all of it is here: {missing}.', 'Read the notes above; the same command tries again what is missing.'],
   mlflow_route_not_found: [
     404,
-    'Of the API of MLflow, {method} {path} is not answered here.',
-    'Look at docs/mlflow.md for what is answered and what is not.',
+    'Of the API of MLflow, {method} {path} is not answered here{because}.',
+    'Look at docs/mlflow.md for what is answered; experiments, runs, models and files go on without it.',
   ],
   mlflow_not_kept: [501, '{problem}', 'Look at docs/mlflow.md for what is answered and what is not.'],
   experiment_deleted: [
@@ -661,6 +661,11 @@ export const failures = {
     'Use that one, or stop it first (Ctrl-C in its terminal, or kill {pid}).',
   ],
   server_unreachable: [503, 'No Plinth server answers at {url}.', 'Start it with plinth up, or check the address with plinth login URL.'],
+  server_certificate: [
+    502,
+    'The certificate of {url} is not trusted on this machine: {problem}.',
+    'If it was made by an authority of your own, name that: NODE_EXTRA_CA_CERTS=/path/to/authority.crt plinth ...',
+  ],
   server_answer: [
     502,
     'What answers at {url} is not a Plinth server as this version knows it: {problem}.',

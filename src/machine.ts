@@ -204,6 +204,7 @@ async function ownTrainer(request: AdviceRequest, { count, bytes, classes }: Pic
       testPictures: part(0.15),
       classes,
       features: base.features,
+      searched: count,
       epochs: request.epochs ?? epochsFor(count),
       multiplyAdds: multiplyAdds(logits),
       threads: defaultThreads(),

@@ -9,6 +9,10 @@ if (Number(process.versions.node.split('.')[0]) < needed) {
   process.exit(1)
 }
 
+// libuv decodes pictures in four threads, however many cores there are, unless told before its first work
+const cores = (await import('node:os')).availableParallelism()
+if (cores > 4) process.env['UV_THREADPOOL_SIZE'] ??= String(Math.min(cores, 128))
+
 // what was read and compiled once need not be again: a third of the time of a start
 const { enableCompileCache } = await import('node:module')
 const { cache } = await import('./config.ts')

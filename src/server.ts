@@ -482,6 +482,7 @@ interface Asked {
   threads?: number
   signal: AbortSignal
   onProgress(done: number, total: number): void
+  onLookingAtLabels?(label: string, done: number, total: number): void
 }
 const asking = (asked: Asked) => ({ ...asked, threads: asked.threads ?? defaultThreads() })
 const sourceOf = (source: string) => (isPath(source) ? { path: source } : { name: source })
@@ -514,7 +515,7 @@ export { listTestSets, openTestSet, removeTestSet, testSetScores } from './data/
 export { listDatasets } from './data/versions.ts'
 export { makeTestSet } from './evaluate/ask.ts'
 export { renderComparison, renderText, trainingVerdicts, verdicts } from './evaluate/index.ts'
-export { writeComparisonReport, writeEvaluationReport } from './evaluate/pages.ts'
+export { findingsBeside, writeComparisonReport, writeEvaluationReport } from './evaluate/pages.ts'
 export { seenSentence, wear } from './evaluate/test-sets.ts'
 export { backbones } from './models/catalogue.ts'
 export { deleteModel, exportModel, listModels, renameModel, resolveModel } from './models/registry.ts'

@@ -97,7 +97,16 @@ const sha256 = (text: string) => createHash('sha256').update(text).digest()
 
 // ── what people do with tokens ──────────────────────────────────────────────────────────────────────────────────────────────
 
-const shown = ['id', 'user', 'name', 'project', 'scope', 'created', 'expires', 'revoked'] as const
+/** With what its user may: a token of somebody who was shut out is worth nothing, whatever it says itself. */
+const tokensIn = (db: Db) =>
+  db
+    .selectFrom('tokens')
+    .innerJoin('users', 'users.name', 'tokens.user')
+    .leftJoin('memberships', join => join.onRef('memberships.user', '=', 'tokens.user').onRef('memberships.project', '=', 'tokens.project'))
+    .select(['id', 'tokens.user', 'tokens.name', 'tokens.project', 'scope', 'tokens.created', 'expires', 'revoked'])
+    .select(['users.disabled', 'users.owner', 'memberships.role'])
+type Row = Awaited<ReturnType<ReturnType<typeof tokensIn>['executeTakeFirstOrThrow']>>
+const asToken = ({ owner, role, ...row }: Row) => ({ ...row, role: owner === 1 ? 'owner' : role }) as Token
 
 /** A token never may more than who makes it. throws forbidden, user_not_found */
 export async function makeToken(
@@ -121,27 +130,27 @@ export async function makeToken(
       subject: id,
       details: { for: user, name, scope, expires },
     })
-    return { token, about: (await transaction.selectFrom('tokens').select(shown).where('id', '=', id).executeTakeFirstOrThrow()) as Token }
+    return { token, about: asToken(await tokensIn(transaction).where('id', '=', id).executeTakeFirstOrThrow()) }
   })
 }
 
 /** Newest first. */
 export async function listTokens(db: Db, principal: Principal): Promise<Token[]> {
-  let query = db.selectFrom('tokens').select(shown).where('project', '=', principal.project).where('run', 'is', null) // those of jobs come and go by themselves
-  if (!allows(principal, 'admin')) query = query.where('user', '=', principal.user)
-  return (await query.orderBy('created', 'desc').execute()) as Token[]
+  let query = tokensIn(db).where('tokens.project', '=', principal.project).where('tokens.run', 'is', null) // those of jobs come and go by themselves
+  if (!allows(principal, 'admin')) query = query.where('tokens.user', '=', principal.user)
+  return (await query.orderBy('tokens.created', 'desc').execute()).map(asToken)
 }
 
 /** throws token_not_found, also for somebody else's where the asker is no admin */
 export async function revokeToken(db: Db, principal: Principal, id: string): Promise<Token> {
   const { project, user } = principal
   return await db.transaction().execute(async transaction => {
-    const row = await transaction.selectFrom('tokens').select(shown).where('id', '=', id).where('project', '=', project).executeTakeFirst()
+    const row = await tokensIn(transaction).where('id', '=', id).where('tokens.project', '=', project).executeTakeFirst()
     if (!row || (row.user !== user && !allows(principal, 'admin'))) throw new Failure('token_not_found', { id })
-    if (row.revoked) return row as Token
+    if (row.revoked) return asToken(row)
     const revoked = new Date().toISOString()
     await transaction.updateTable('tokens').set({ revoked }).where('id', '=', id).execute()
     await record(transaction, { project, user, action: 'tokens.revoke', subject: id, details: { of: row.user } })
-    return { ...row, revoked } as Token
+    return asToken({ ...row, revoked })
   })
 }

@@ -4,7 +4,9 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { z } from 'zod'
 import { Failure, forOthers } from '../failure.ts'
 import { sendAnswer } from './answers.ts'
-import { checkOrigin, securityHeaders } from './guards.ts'
+import { checkOrigin, headersFor } from './guards.ts'
+import { refuseConnection } from './http.ts'
+import { firstProblem, readInput } from './input.ts'
 import { checkRight, type Principal } from './principal.ts'
 import { createDoor, type Door, type RateLimits, usualLimits } from './rate-limit.ts'
 import type { Context, ForeignRoute, Route } from './route.ts'
@@ -52,10 +54,12 @@ export function createApp(options: AppOptions): FastifyInstance {
     routerOptions: { maxParamLength: 2000, ignoreTrailingSlash: false, caseSensitive: true },
     ...(options.trustProxy && { trustProxy: [...options.trustProxy] }),
     // an address that cannot be decoded reaches no route and no hook
-    frameworkErrors: (error, _, reply: FastifyReply) => {
+    frameworkErrors: (error, request, reply: FastifyReply) => {
       const { status, body } = asAnswer(error)
-      reply.headers(securityHeaders).code(status).send(body)
+      reply.headers(headersFor(request.protocol)).code(status).send(body)
     },
+    // what is not HTTP, or has too long headers, reaches neither
+    clientErrorHandler: refuseConnection,
     genReqId: requestIds(),
     ...(options.tls ? { https: { ...limits, ...options.tls } } : { http: limits }),
   }) as FastifyInstance
@@ -63,7 +67,7 @@ export function createApp(options: AppOptions): FastifyInstance {
   app.decorateRequest('principal', null)
   app.decorateRequest('problem', null)
   app.addHook('onRequest', async (request, reply) => {
-    reply.headers(securityHeaders)
+    reply.headers(headersFor(request.protocol))
     reply.header('x-request-id', request.id)
     checkOrigin(request.raw, { loopback: options.loopback })
     door.knock(request.ip)
@@ -151,9 +155,7 @@ function mount(app: FastifyInstance, { call, answer }: Route, door: Door): void 
     onRequest: rightOf(call.right, door),
     handler: async (request, reply) => {
       const given = { ...(request.query as object), ...(request.body as object | undefined), ...(request.params as object) }
-      const input = call.input.safeParse(given)
-      if (!input.success) throw new Failure('api_request_invalid', { problem: firstProblem(input.error) })
-      return await sendAnswer(request, reply, await answer(input.data, contextOf(request, reply)))
+      return await sendAnswer(request, reply, await answer(readInput(call, given), contextOf(request, reply)))
     },
   })
 }
@@ -196,12 +198,6 @@ function headersOf(error: unknown): Record<string, string> {
     ...((status === 429 || status === 503) && details['seconds'] !== undefined && { 'retry-after': String(details['seconds']) }),
     ...(status === 401 && { 'www-authenticate': 'Bearer' }),
   }
-}
-
-/** The first thing that is wrong, by its name: `limit: Too big: expected number to be <=1000`. */
-const firstProblem = (error: z.ZodError): string => {
-  const [issue] = error.issues
-  return issue ? `${issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''}${issue.message}` : 'it does not fit'
 }
 
 /** A failure as it is; what Fastify refuses by itself with its status; anything else is ours, and says nothing of the inside. */

@@ -52,3 +52,10 @@ export const securityHeaders = {
   'cross-origin-resource-policy': 'same-origin',
   'cache-control': 'no-store',
 } as const
+
+/**
+ * Who came by HTTPS once, here or at a proxy that is believed, does not come without it for a year. Never said without TLS (RFC 6797, 7.2), and
+ * not of names below this one, which may be somebody else's.
+ */
+export const headersFor = (protocol: string): Readonly<Record<string, string>> => (protocol === 'https' ? overTls : securityHeaders)
+const overTls = { ...securityHeaders, 'strict-transport-security': 'max-age=31536000' }

@@ -3,6 +3,7 @@ import { Failure } from '../failure.ts'
 import type { Client } from '../sdk/client.ts'
 import type { Call } from '../sdk/contract.ts'
 import { jsonOf } from './answers.ts'
+import { readInput } from './input.ts'
 import { checkRight, type Principal } from './principal.ts'
 import type { Route } from './route.ts'
 
@@ -16,14 +17,10 @@ export function localClient<const Calls extends Record<string, Call>>(
     const answer = answerers.get(call)
     if (!answer) throw new Failure('api_route_not_found', { path: call.path })
     checkRight(principal, call.right)
-    const read = call.input.safeParse(inQueryOf(call, input))
-    if (!read.success) {
-      const [issue] = read.error.issues
-      throw new Failure('api_request_invalid', { problem: `${issue?.path.join('.')}: ${issue?.message}` })
-    }
+    const read = readInput(call, inQueryOf(call, input))
     // through JSON, as everybody else gets it
     return call.output.parse(
-      JSON.parse(Buffer.from(jsonOf(await answer(read.data, { principal, project: principal.project, signal }))).toString()),
+      JSON.parse(Buffer.from(jsonOf(await answer(read, { principal, project: principal.project, signal }))).toString()),
     )
   }
   return Object.fromEntries(

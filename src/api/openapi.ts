@@ -1,15 +1,19 @@
 /** The contract as OpenAPI 3.1, from the same descriptions that validate requests; and a page to read it on. */
 import { z } from 'zod'
 import { failures } from '../failure.ts'
-import { type Call, ErrorAnswer } from '../sdk/contract.ts'
+import { type Call, ErrorAnswer, inQuery } from '../sdk/contract.ts'
 
 type Schema = Record<string, unknown> & { properties?: Record<string, unknown>; required?: string[] }
+/** Schemas that others of the document refer to, by name. */
+type Schemas = Record<string, unknown>
 
 export function openApi(calls: Readonly<Record<string, Call>>, version: string): object {
   const paths: Record<string, Record<string, object>> = {}
+  const schemas: Schemas = {}
+  schemas['Error'] = schemaOf(ErrorAnswer, 'output', 'Error', schemas)
   for (const [name, call] of Object.entries(calls)) {
     const path = call.path.replace(/:(\w+)/g, '{$1}')
-    paths[path] = { ...paths[path], [call.method.toLowerCase()]: operation(name, call) }
+    paths[path] = { ...paths[path], [call.method.toLowerCase()]: operation(name, call, schemas) }
   }
   return {
     openapi: '3.1.0',
@@ -23,7 +27,7 @@ export function openApi(calls: Readonly<Record<string, Call>>, version: string):
     paths,
     components: {
       securitySchemes: { token: { type: 'http', scheme: 'bearer' } },
-      schemas: { Error: schemaOf(ErrorAnswer, 'output') },
+      schemas,
     },
   }
 }
@@ -37,8 +41,8 @@ const rightWords: Record<Call['right'], string> = {
   owner: 'For the owner of the installation.',
 }
 
-function operation(name: string, { method, path, summary, right, input, output }: Call): object {
-  const fields = schemaOf(input, 'input')
+function operation(name: string, { method, path, summary, right, input, output }: Call, schemas: Schemas): object {
+  const fields = schemaOf(input, 'input', name, schemas)
   const inPath = [...path.matchAll(/:(\w+)/g)].map(([, field]) => field!)
   const inQuery = method === 'GET' || method === 'DELETE'
   const { properties = {}, required = [] } = fields
@@ -63,15 +67,25 @@ function operation(name: string, { method, path, summary, right, input, output }
     parameters: [...inPath.map(field => parameter(field, 'path')), ...(inQuery ? rest.map(field => parameter(field, 'query')) : [])],
     ...(!inQuery && { requestBody: { required: body.required.length > 0, content: { 'application/json': { schema: body } } } }),
     responses: {
-      200: { description: 'Done.', content: { 'application/json': { schema: schemaOf(output, 'output') } } },
+      200: { description: 'Done.', content: { 'application/json': { schema: schemaOf(output, 'output', name, schemas) } } },
       default: { description: 'Refused, and why.', content: { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } } },
     },
   }
 }
 
-function schemaOf(type: z.ZodType, io: 'input' | 'output'): Schema {
-  const { $schema: _, ...schema } = z.toJSONSchema(type, { io, unrepresentable: 'any', target: 'draft-2020-12' }) as Schema
-  return schema
+/** What a type says of itself by a reference (JSON in JSON) goes into `schemas` under `name`: references begin at the root of the document. */
+function schemaOf(type: z.ZodType, io: 'input' | 'output', name = '', schemas: Schemas = {}): Schema {
+  const { $schema: _, ...schema } = z.toJSONSchema(type, {
+    ...{ io, unrepresentable: 'any', target: 'draft-2020-12' },
+    override({ zodSchema, jsonSchema }) {
+      if ((zodSchema as unknown) !== inQuery.boolean) return
+      delete jsonSchema.anyOf
+      jsonSchema.type = 'boolean' // its words are those that every query has
+    },
+  }) as Schema
+  const { $defs = {}, ...own } = JSON.parse(JSON.stringify(schema).replaceAll('"#/$defs/', `"#/components/schemas/${name}`)) as Schema
+  for (const [part, described] of Object.entries($defs as object)) schemas[`${name}${part}`] = described
+  return own
 }
 
 /** For people: one section a noun, no script. */

@@ -1,4 +1,4 @@
-import { evaluate, openHome, renderText, seenSentence, verdicts, wear, writeEvaluationReport } from '../server.ts'
+import { evaluate, findingsBeside, openHome, renderText, verdicts, writeEvaluationReport } from '../server.ts'
 import { common, defineCommand } from './command.ts'
 
 export default defineCommand({
@@ -21,6 +21,7 @@ set that is looked at again and again to choose between models becomes a second 
     const home = await openHome()
     try {
       let bar: ReturnType<typeof progress> | undefined
+      let second: typeof bar
       const answer = await evaluate(home, model, source, {
         ...(threads && { threads }),
         signal,
@@ -28,12 +29,16 @@ set that is looked at again and again to choose between models becomes a second 
           bar ??= progress('evaluating', total, { unit: 'pictures' })
           bar.update(done)
         },
+        onLookingAtLabels: (label, done, total) => {
+          if (!second) bar?.end()
+          second ??= progress(label, total, { unit: 'pictures' })
+          second.update(done)
+        },
       })
-      bar?.end()
-      const name = `${answer.model.name}@${answer.model.version}`
-      const known = seenSentence(answer.seen, answer.evaluation.n, name)
-      const worn = answer.testSet && wear(answer.testSet, answer.evaluation)
-      out(renderText(answer.evaluation, [...known, ...verdicts(answer.evaluation), ...(worn ? [worn] : [])]))
+      ;(second ?? bar)?.end()
+      const { warnings, further } = findingsBeside(answer)
+      const said = (findings: typeof further) => findings.map(({ sentence }) => sentence)
+      out(renderText(answer.evaluation, [...said(warnings), ...verdicts(answer.evaluation), ...said(further)]))
       if (report) {
         await writeEvaluationReport(home, answer, report)
         say(`\nReport: ${report}`)
@@ -44,6 +49,8 @@ set that is looked at again and again to choose between models becomes a second 
         unreadable: answer.manifest.unreadable,
         test: answer.evaluation,
         seen: answer.seen,
+        unknown: answer.unknown,
+        mislabels: answer.mislabels,
         testSet: answer.testSet,
         report: report ?? null,
       })

@@ -58,7 +58,9 @@ function argumentWord(name: string, spec: ArgumentSpec): string {
 
 function describeOption(spec: OptionSpec): string {
   const remarks = [
-    spec.type !== 'boolean' && spec.default !== undefined ? `default ${spec.default}${spec.type === 'duration' ? 's' : ''}` : '',
+    spec.type !== 'boolean' && spec.default !== undefined && spec.default !== ''
+      ? `default ${spec.default}${spec.type === 'duration' ? 's' : ''}`
+      : '',
     spec.env ? `or $${spec.env}` : '',
   ].filter(Boolean)
   return `${spec.summary}${remarks.length ? ` (${remarks.join('; ')})` : ''}`

@@ -26,8 +26,14 @@ are not computed again: stop it and run it again at any time. A picture that can
         },
       })
       bar?.end()
-      if (file) say(`${predictions.length} rows written to ${file}${skipped ? `, ${skipped} were there already` : ''}.`)
-      else
+      if (file) {
+        const unknown = predictions.filter(row => 'unknown' in row && row.unknown).length
+        const unread = predictions.filter(row => 'error' in row).length
+        const rows = `${predictions.length} ${predictions.length === 1 ? 'row' : 'rows'} written to ${file}${skipped ? `, ${skipped} were there already` : ''}`
+        say(
+          `${rows}${unknown ? `; ${unknown} called unknown: none of the model's classes` : ''}${unread ? `; ${unread} could not be read` : ''}.`,
+        )
+      } else
         for (const row of predictions)
           out(
             'error' in row

@@ -16,7 +16,7 @@ A file that ends in .jsonl.gz (what an upgrade leaves in the home beside Postgre
   arguments: { from: { summary: 'what plinth backup wrote: a folder of backups (the newest is taken), one of them, or a .tar' } },
   options: { verify: { type: 'boolean', summary: 'only read it all and compare' }, ...databaseOptions },
   examples: ['plinth restore /mnt/backups/plinth --verify', 'PLINTH_HOME=/srv/plinth plinth restore ./plinth.tar'],
-  async run({ from, verify, ...options }, { out, result, progress, signal }) {
+  async run({ from, verify, ...options }, { out, say, result, progress, signal }) {
     const database = databaseOf('restore', options)
     if (from.endsWith('.jsonl.gz')) {
       if (verify || database === undefined)
@@ -30,6 +30,7 @@ A file that ends in .jsonl.gz (what an upgrade leaves in the home beside Postgre
     const done = await (verify ? verifyBackup(from, follow) : restore(from, homePath(), { database, ...follow })).finally(() => bar.end())
     const what = `${done.files} files, ${(done.bytes / 1e6).toFixed(1)} MB, of ${done.created}`
     out(verify ? `Whole and sound: ${what}` : `Restored into ${homePath()}: ${what}`)
+    if (!verify) say(`Start it with: PLINTH_HOME=${homePath()} plinth up. Its owner gets a new token; those of others go on working.`)
     result({ ...done, verified: true, home: verify ? null : homePath() })
   },
 })

@@ -16,7 +16,7 @@ export interface ServiceRequest {
 }
 
 /** Never writes over a unit that is another one, unless asked to. throws service_in_the_way, not_permitted, service_words */
-export function installService(request: ServiceRequest): { path: string; changed: boolean; next: string[] } {
+export function installService(request: ServiceRequest): { path: string; user: string; changed: boolean; next: string[] } {
   const system = process.getuid?.() === 0
   const folder = system ? '/etc/systemd/system' : join(process.env['XDG_CONFIG_HOME'] || join(homedir(), '.config'), 'systemd/user')
   const path = join(folder, 'plinth.service')
@@ -36,6 +36,7 @@ export function installService(request: ServiceRequest): { path: string; changed
   const systemctl = system ? 'systemctl' : 'systemctl --user'
   return {
     path,
+    user,
     changed: found !== text,
     next: [
       `${systemctl} daemon-reload`,

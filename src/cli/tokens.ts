@@ -34,6 +34,8 @@ With read it changes nothing. It never may more than the user it is for.`,
         `For ${about.user} in the project ${about.project}, ${about.expires ? `until ${day(about.expires)}` : 'until it is revoked'}. Shown once:`,
       )
       out(token)
+      if (about.role === null)
+        say(`${about.user} has no role in ${about.project} yet: plinth users add ${about.user} editor --project ${about.project}`)
       result({ token, about })
     } finally {
       await close()
@@ -50,14 +52,13 @@ export const list = defineCommand({
     const { plinth, close } = await connect({ owner: true })
     try {
       const { items } = await plinth.listTokens({ ...(project !== undefined && { project }) })
-      const state = ({ revoked, expires }: (typeof items)[number]) =>
-        revoked
-          ? `revoked ${day(revoked)}`
-          : expires === null
-            ? 'good'
-            : expires <= new Date().toISOString()
-              ? `expired ${day(expires)}`
-              : `until ${day(expires)}`
+      const state = ({ revoked, expires, disabled, role }: (typeof items)[number]) => {
+        if (revoked) return `revoked ${day(revoked)}`
+        if (expires !== null && expires <= new Date().toISOString()) return `expired ${day(expires)}`
+        if (disabled) return 'user disabled'
+        if (role === null) return 'user without a role'
+        return expires === null ? 'good' : `until ${day(expires)}`
+      }
       table(
         ['token', 'user', 'name', 'scope', 'made', 'state'],
         items.map(token => [token.id, token.user, token.name, token.scope, day(token.created), state(token)]),

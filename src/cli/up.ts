@@ -2,7 +2,7 @@ import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { home as homePath } from '../config.ts'
-import { openHome, serverLog, startControlPlane } from '../control-plane.ts'
+import { checkReach, openHome, serverLog, startControlPlane } from '../control-plane.ts'
 import { Failure } from '../failure.ts'
 import { common, defineCommand } from './command.ts'
 import { databaseOf, databaseOptions } from './database.ts'
@@ -62,6 +62,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     if (wrong !== undefined)
       throw new Failure('usage', { problem: `--proxy: ${wrong} is neither an address nor a network.`, command: 'up' })
     const tls = tlsOf(options)
+    checkReach({ host, behindProxy, ...(tls && { tls }) })
     if (install) {
       // the home remembers the database, so that the unit holds no password
       if (database !== undefined) await (await openHome({ database })).close()
@@ -75,6 +76,9 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
       ]
       const installed = installService({ words, home: homePath(), force, writable: options.logFile ? [resolve(options.logFile)] : [] })
       out(`${installed.changed ? 'Wrote' : 'Unchanged:'} ${installed.path}`)
+      out(`It runs plinth up ${words.join(' ')}`)
+      out(`as ${installed.user === '0' ? 'root' : `user ${installed.user}`}, over the home ${homePath()}.`)
+      if (installed.user === '0') say('Root is more than it needs: docs/operate.md gives it a user of its own.')
       out('Start it, now and whenever the machine starts, with:')
       for (const command of installed.next) out(`  ${command}`)
       return result(installed)

@@ -134,19 +134,26 @@ export const audit = defineCommand({
   options: {
     project,
     action: { type: 'string', summary: 'only this one, for example models.promote' },
+    of: { type: 'string', value: 'NAME', summary: 'only of this model, version (photos@3), user or token' },
     last: { type: 'integer', minimum: 1, maximum: 1000, default: 20, summary: 'how many to show' },
   },
-  async run({ project, action, last }, { table, result }) {
+  examples: ['plinth audit --last 50', 'plinth audit --of photos'],
+  async run({ project, action, of, last }, { table, result }) {
     const { plinth, close } = await connect({ owner: true })
     try {
-      const { items } = await plinth.listAudit({ limit: last, ...given(project), ...(action !== undefined && { action }) })
+      const { items } = await plinth.listAudit({
+        limit: last,
+        ...given(project),
+        ...(action !== undefined && { action }),
+        ...(of !== undefined && { subject: of }),
+      })
       table(
         ['when', 'who', 'what', 'of', 'why'],
         items.map(({ at, user, action, subject, details }) => [
           at.slice(0, 16).replace('T', ' '),
           user,
-          action,
-          subject,
+          details['forced'] === true ? `${action} (forced)` : action,
+          typeof details['place'] === 'string' ? `${subject}, ${details['place']}` : subject,
           typeof details['reason'] === 'string' ? details['reason'] : '',
         ]),
       )

@@ -170,7 +170,7 @@ async function readPictures(files: readonly SourceFile[], placed: readonly Place
       options.onProgress?.({ done: ++done, total: placed.length })
     }
   }
-  const parallel = Math.min(16, 3 * availableParallelism()) // some wait for the disk while others decode
+  const parallel = Math.min(128, 3 * availableParallelism()) // some wait for the disk while others decode
   const outcomes = await Promise.allSettled(
     Array.from({ length: parallel }, () =>
       worker().catch(error => {

@@ -65,6 +65,8 @@ export interface Schema {
     logged_model: string | null
     user: string
     updated: number
+    /** Where its run can be looked at, for a run of another server. */
+    run_link: string | null
   }
   model_version_tags: { project: string; name: string; version: number; key: string; value: string }
   model_aliases: { project: string; name: string; alias: string; version: number }
@@ -269,9 +271,9 @@ export const migrations: readonly Migration[] = [
         project text not null, name text not null, version integer not null, kind text not null, labels text not null, run text, dataset text,
         created text not null, bytes integer not null, digest text not null, accuracy text, deleted text, description text,
         stage text not null, source text not null, logged_model text, "user" text not null, updated integer not null,
-        primary key (project, name, version)) strict`,
+        run_link text, primary key (project, name, version)) strict`,
       `insert into model_versions
-        select 'default', name, version, 'artefact', labels, run, dataset, created, bytes, digest, accuracy, deleted, null, 'None', '', null, 'owner', 0
+        select 'default', name, version, 'artefact', labels, run, dataset, created, bytes, digest, accuracy, deleted, null, 'None', '', null, 'owner', 0, null
         from model_versions_before`,
       'drop table model_versions_before',
       'create index model_versions_run on model_versions (run)',

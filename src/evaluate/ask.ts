@@ -9,17 +9,21 @@ import { resolveDataset } from '../data/versions.ts'
 import { Failure } from '../failure.ts'
 import { type Classifier, openArtefact } from '../models/artefact.ts'
 import { resolveModel } from '../models/registry.ts'
-import type { Comparison, DatasetReference, Evaluation, Manifest, ModelVersion, Seen, TestSet } from '../sdk/index.ts'
+import type { Comparison, DatasetReference, Evaluation, Manifest, Mislabels, ModelVersion, Seen, TestSet } from '../sdk/index.ts'
 import { compareModels } from './compare.ts'
+import { doubtfulLabels } from './doubtful.ts'
 import { evaluateModel } from './evaluate-model.ts'
 import { type Familiar, familiarPictures } from './familiar.ts'
-import { type Past, pastOf, trainLabels } from './past.ts'
+import { type Past, pastOf, strangersFound, trainLabels } from './past.ts'
+import { type Strangers, strangersAmong } from './strangers.ts'
 import { keepScore, scoreOnSets, type TestSetOutcome } from './test-sets.ts'
 
 export interface Asking {
   threads: number
   signal: AbortSignal
   onProgress(done: number, total: number): void
+  /** The same for work beside the test itself. */
+  onLookingAtLabels?(label: string, done: number, total: number): void
 }
 
 /** Labelled pictures to ask about: `path` of a folder, a zip or a list, or `name` of a dataset or test set. */
@@ -35,6 +39,12 @@ export interface Answer {
   seen: Seen | null
   /** Probability under which its answers are marked unknown; null where it goes by a distance. */
   threshold: number | null
+  /** null for a model without a distance. */
+  unknown: Strangers | null
+  /** Labels of the set that look wrong; null where nobody could tell. */
+  mislabels: Mislabels | null
+  /** Of each picture of the set, in its order. */
+  right: boolean[]
   /** Where the pictures are a test set: as worn as it is now. */
   testSet: TestSet | null
 }
@@ -46,12 +56,30 @@ export async function askAboutModel(home: Home, reference: string, source: Sourc
   const { manifest, learned, testSet } = await labelledPictures(home, source, [past], asking.signal)
   const pictures = { ...asking, manifest, blob: (content: string) => home.blobs.get(content) }
   const trainTruth = await trainLabels(home, model)
-  const answer = await withModel(model, asking, async classifier => ({
+  const { metadata, ...answer } = await withModel(model, asking, async classifier => ({
     ...(await evaluateModel({ ...pictures, classifier, trainTruth, learned: learned[0]! })),
-    threshold: classifier.metadata.unknown ? null : classifier.metadata.threshold,
+    metadata: classifier.metadata,
   }))
-  if (testSet) await keepScore(home, testSet, model.digest, answer.evaluation, answer.seen)
-  return { model, set: nameOf(source, testSet), manifest, ...answer, testSet: testSet && (await openTestSet(home, testSet.name)).set }
+  const { answers, right, evaluation, seen } = answer
+  if (testSet) await keepScore(home, testSet, model.digest, evaluation, seen)
+  const mislabels = await doubtfulLabels({
+    ...pictures,
+    cache: cache(),
+    side: metadata.imageSize,
+    onProgress: (label, done, total) => asking.onLookingAtLabels?.(label, done, total),
+  })
+  return {
+    model,
+    set: nameOf(source, testSet),
+    manifest,
+    evaluation,
+    seen,
+    right,
+    unknown: strangersAmong(metadata, answers, right, manifest, await strangersFound(home, model)),
+    mislabels,
+    threshold: metadata.unknown ? null : metadata.threshold,
+    testSet: testSet && (await openTestSet(home, testSet.name)).set,
+  }
 }
 
 /** Is A better than B on these pictures? A test set counts a look for each. */

@@ -1,4 +1,5 @@
 /** Two models on one page: the verdict, and every picture that exactly one of them gets right. */
+import { basename } from 'node:path'
 import { type Html, html, page, unbroken } from '../data/html.ts'
 import type { Comparison } from '../sdk/shapes.ts'
 import { shareBar, shareText } from './charts.ts'
@@ -34,7 +35,7 @@ export async function renderComparisonReport({ comparison, pictures, notes = [] 
 <header>
 <p class="eyebrow">Plinth · comparison</p>
 <h1><bdi>${a}</bdi> or <bdi>${b}</bdi>?</h1>
-<p class="quiet small">${counted(n, 'picture')} of <bdi>${set}</bdi></p>
+<p class="quiet small">${counted(n, 'picture')} of <bdi>${basename(set)}</bdi></p>
 <div class="headline">
 <div><p class="figure">${how('paired', html`${points(difference).replace(/ points$/, '')}<small> points</small>`)}</p><p>from <bdi>${b}</bdi> to <bdi>${a}</bdi>; 95 % interval ${how('paired', html`<b>${unbroken(`${points(low)} to ${points(high)}`)}</b>`)}, ${unbroken(chance(p))}.</p></div>
 <dl class="bars">

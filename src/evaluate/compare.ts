@@ -1,6 +1,6 @@
 /** Is model A better than model B? Asked of the same pictures, which is far sharper than two scores side by side. */
 import { Failure } from '../failure.ts'
-import type { Classifier } from '../models/artefact.ts'
+import type { Answer, Classifier } from '../models/artefact.ts'
 import type { Comparison, Manifest } from '../sdk/index.ts'
 import { answersTo, type Learned, type Pictures, rightOf, seenAmong, truthOf } from './evaluate-model.ts'
 import { gathered, groupedPairedDifference } from './grouped.ts'
@@ -35,10 +35,7 @@ export async function compareModels(a: Compared, b: Compared, set: string, pictu
   if (rows.length === 0)
     throw new Failure('labels_apart', { a: a.name, b: b.name, labelsA: labelsA.join(', '), labelsB: labelsB.join(', ') })
 
-  const [answersA, answersB] = (await answersTo([a.classifier, b.classifier], { ...pictures, manifest })) as [
-    Float32Array[],
-    Float32Array[],
-  ]
+  const [answersA, answersB] = (await answersTo([a.classifier, b.classifier], { ...pictures, manifest })) as [Answer[], Answer[]]
   const rightA = rightOf(answersA, truthOf(manifest, labelsA), labelsA.length)
   const rightB = rightOf(answersB, truthOf(manifest, labelsB), labelsB.length)
   const groups = rows.map(row => row.group)
@@ -65,7 +62,7 @@ export async function compareModels(a: Compared, b: Compared, set: string, pictu
     differing: rows
       .flatMap((row, i) => {
         if (rightA[i] === rightB[i]) return []
-        const [ofA, ofB] = [best(labelsA, answersA[i]!), best(labelsB, answersB[i]!)]
+        const [ofA, ofB] = [best(labelsA, answersA[i]!.probabilities), best(labelsB, answersB[i]!.probabilities)]
         return [
           {
             path: row.path,

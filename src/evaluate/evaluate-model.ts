@@ -1,7 +1,7 @@
 /** Models against one set of labelled pictures, through the very files that are deployed. */
 import { Failure } from '../failure.ts'
 import { decodePicture } from '../images/decode.ts'
-import type { Classifier } from '../models/artefact.ts'
+import type { Answer, Classifier } from '../models/artefact.ts'
 import type { Evaluation, Manifest, Seen, Side } from '../sdk/index.ts'
 import { groupedShare } from './grouped.ts'
 import { agreements, answers, probabilityTable } from './metrics.ts'
@@ -27,16 +27,20 @@ export interface ModelEvaluation extends Pictures {
   learned: Learned
 }
 
-/** `seen` null: which pictures the model learned from is not known. Throws classes_unknown where the set has classes that the model does not know. */
+/** What the model said of each picture, whether that was right, and what follows. `seen` null: which pictures it learned from is not known.
+ * Throws classes_unknown where the set has classes that the model does not know. */
 export async function evaluateModel({ classifier, trainTruth, learned, ...pictures }: ModelEvaluation): Promise<{
   evaluation: Evaluation
   seen: Seen | null
+  answers: Answer[]
+  right: boolean[]
 }> {
   const { manifest } = pictures
   const { labels, temperature } = classifier.metadata
   const strangers = manifest.classes.filter(label => !labels.includes(label))
   if (strangers.length) throw new Failure('classes_unknown', { strangers: strangers.join(', '), labels: labels.join(', ') })
-  const [probabilities] = (await answersTo([classifier], pictures)) as [Float32Array[]]
+  const [answers] = (await answersTo([classifier], pictures)) as [Answer[]]
+  const probabilities = answers.map(answer => answer.probabilities)
   const truth = truthOf(manifest, labels)
   const groups = manifest.rows.map(row => row.group)
   const evaluation = score({
@@ -50,33 +54,36 @@ export async function evaluateModel({ classifier, trainTruth, learned, ...pictur
     origins: manifest.rows,
     calibration: { temperature },
   })
-  return { evaluation, seen: learned && seenAmong(manifest, rightOf(probabilities, truth, labels.length), learned) }
+  const right = rightOf(answers, truth, labels.length)
+  return { evaluation, seen: learned && seenAmong(manifest, right, learned), answers, right }
 }
 
-/** [model][picture] → probabilities of that model's labels. Each picture is read and decoded once, however many models look at it. */
+/** [model][picture] → what that model says. Each picture is read and decoded once, however many models look at it. */
 export async function answersTo(
   classifiers: readonly Classifier[],
   { manifest: { rows }, blob, signal, onProgress }: Pictures,
-): Promise<Float32Array[][]> {
-  const probabilities = classifiers.map((): Float32Array[] => [])
+): Promise<Answer[][]> {
+  const said = classifiers.map((): Answer[] => [])
   const batch = 16
   for (let at = 0; at < rows.length; at += batch) {
     signal.throwIfAborted()
     const pictures = await Promise.all(
       rows.slice(at, at + batch).map(async row => decodePicture(await blob(row.content), { formats: 'local' })),
     )
-    for (const [model, classifier] of classifiers.entries()) probabilities[model]!.push(...(await classifier.classify(pictures)))
+    for (const [model, classifier] of classifiers.entries()) said[model]!.push(...(await classifier.answer(pictures)))
     onProgress(at + pictures.length, rows.length)
   }
-  return probabilities
+  return said
 }
 
 /** Number of each picture's label among `labels`; −1 for a class that is not there. */
 export const truthOf = ({ rows }: Manifest, labels: readonly string[]): Int32Array =>
   Int32Array.from(rows, row => labels.indexOf(row.labels[0]!))
 
-export const rightOf = (probabilities: readonly Float32Array[], truth: Int32Array, classes: number): boolean[] =>
-  agreements(truth, answers(probabilityTable(probabilities, classes, 'the answers')))
+export function rightOf(said: readonly Answer[], truth: Int32Array, classes: number): boolean[] {
+  const probabilities = said.map(answer => answer.probabilities)
+  return agreements(truth, answers(probabilityTable(probabilities, classes, 'the answers')))
+}
 
 /** How many of the pictures the model has met when it was made, and its score on the others. */
 export function seenAmong({ rows }: Manifest, right: readonly boolean[], learned: NonNullable<Learned>): Seen {

@@ -13,7 +13,7 @@ export const methods = {
   ],
   groups: [
     'Groups',
-    'Copies of a picture, frames of one burst, pictures of one patient say little more than one of them. They count as one group: Wilson’s interval is made for as many pictures as the groups are worth, n / (1 + (Σm²/n − 1)·ρ), with m the sizes of the groups and ρ how alike the answers within a group are (intraclass correlation, drawn towards 1 where few groups tell). Intervals of single classes do not know of groups.',
+    'Copies of a picture, frames of one burst, pictures of one patient say little more than one of them. They count as one group: Wilson’s interval is made for as many pictures as the groups are worth, n / (1 + (Σm²/n − 1)·ρ), with m the sizes of the groups and ρ how alike the answers within a group are (intraclass correlation, drawn towards 1 where few groups tell). With fewer than about twenty groups it holds the truth in as few as 90 of 100 tests instead of 95. Intervals of single classes do not know of groups.',
   ],
   majority: ['Always the same', 'Accuracy of answering every test picture with the class that is most frequent on the training side.'],
   probe: [
@@ -63,13 +63,17 @@ export const methods = {
     'Told from strangers',
     'Each class is left out in turn and the measure is made without it. Then take one picture of that class and one of the others: the number says how often the stranger lies farther away (area under the ROC curve). 50 of 100 is a coin, 100 is perfect. Beside it the same with the probability of the answer instead of the distance.',
   ],
+  strangers: [
+    'Called unknown here',
+    'Pictures of this set that lie beyond the limit of the model (see docs/unknown.md). The limit was set in training so that the stated share of pictures like those it learned from lies beyond it. Of another kind is said where the 95 % interval of the share lies above that.',
+  ],
   mislabels: [
     'Labels that look wrong',
     'Every picture is judged by heads that were fitted without it and without its copies, several times over; the score joins how little they believe the label and how many of its nearest neighbours carry another one. How many are wrong is an estimate with a 95 % interval; of such lists about half proves wrong when people look.',
   ],
   maps: [
     'What speaks for an answer',
-    'The network averages its last picture before it decides, so the score of an answer is exactly the sum over that picture’s places. Bright places added to the answer that was given. Exact for the score; what the network sees in those places it does not say.',
+    'The network averages its last picture before it decides, so the score of an answer is exactly the sum over that picture’s places. Orange places spoke for the answer that was given rather than the others, blue ones against it. Exact for the score; what the network sees in those places it does not say.',
   ],
   choices: ['Choices', 'Made on training and validation pictures only; the test had no say.'],
   data: [

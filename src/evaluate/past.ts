@@ -5,7 +5,7 @@ import type { Home } from '../data/test-sets.ts'
 import { resolveDataset } from '../data/versions.ts'
 import { readArtefact } from '../models/artefact.ts'
 import { resolveModel } from '../models/registry.ts'
-import { type ManifestRow, type ModelVersion, type Side, Split } from '../sdk/index.ts'
+import { type ManifestRow, type ModelVersion, type Side, Split, type TrainResult, type Unknown } from '../sdk/index.ts'
 
 export interface Past {
   /** On which side each picture was, by pixel digest, when the model, and those it went on from, were made. */
@@ -45,6 +45,13 @@ export async function trainLabels(home: Home, model: ModelVersion): Promise<stri
   if (!split) return null
   const { manifest } = await resolveDataset(home, `${model.dataset.name}@${model.dataset.version}`)
   return split.train.map(row => manifest.rows[row]!.labels[0]!)
+}
+
+/** How well the model's training found it to tell strangers apart (`unknown.auroc`); null where that is not known here. */
+export async function strangersFound(home: Home, model: ModelVersion): Promise<Unknown['auroc']> {
+  if (!model.run) return null
+  const text = await readFile(join(home.path, 'runs', model.run, 'result.json'), 'utf8').catch(() => null)
+  return text === null ? null : ((JSON.parse(text) as TrainResult).unknown?.auroc ?? null)
 }
 
 async function readSplit(home: Home, run: string): Promise<Split | null> {

@@ -3,12 +3,12 @@
  * browser), so it can be mailed, archived and opened in ten years. Everything foreign (file names, labels, notes) is escaped in html.ts.
  */
 import { html, page, unbroken } from '../data/html.ts'
-import type { Evaluation, TrainResult } from '../sdk/shapes.ts'
+import type { Evaluation, Mislabels, TrainResult } from '../sdk/shapes.ts'
 import { accuracyBars, type EpochRecord, shareText } from './charts.ts'
 import type { Method } from './methods.ts'
 import { confusionSection, perClassSection } from './report/classes.ts'
 import { dataSection, originSection } from './report/data.ts'
-import { mislabelsSection, worstMistakesSection } from './report/mistakes.ts'
+import { mislabelsSection, strangersSection, worstMistakesSection } from './report/mistakes.ts'
 import { counted, how, methodsSection } from './report/parts.ts'
 import { choicesSection, chosenSection } from './report/training.ts'
 import { calibrationSection, otherSplitsSection, slicesSection, unknownSection } from './report/trust.ts'
@@ -24,6 +24,12 @@ export interface ReportInput {
   classes: readonly string[]
   /** What to know before believing any number here (pictures that the model knows, a test set that is worn), said first. */
   warnings?: readonly Finding[]
+  /** More to say, after the test's own sentences. */
+  further?: readonly Finding[]
+  /** Pictures that were called unknown, the farthest first. */
+  strangers?: readonly string[]
+  /** Labels of the pictures that look wrong, where no training says so. */
+  mislabels?: Mislabels
   /** Rows of pictures as `data:image/…`, for example what the network sees of one and how it was altered. */
   contactSheets?: readonly { title: string; text: string; pictures: readonly string[] }[]
   /** Where in a picture the score of the given answer comes from, as `data:image/…` of the same shape; null where it cannot be had. */
@@ -58,6 +64,7 @@ export async function renderReport(input: ReportInput): Promise<string> {
     ...warnings,
     ...furtherFindings(evaluation),
     ...trainingFindings({ unknown: result?.unknown, mislabels: result?.mislabels }),
+    ...(input.further ?? []),
   ]
   const grouped = evaluation.interval?.method === 'grouped-wilson'
   const body = html`
@@ -81,6 +88,7 @@ ${slicesSection(evaluation)}
 ${otherSplitsSection(evaluation)}
 ${calibrationSection(evaluation, limitOf(input))}
 ${unknownSection(result?.unknown)}
+${await strangersSection(input)}
 ${await mislabelsSection(input)}
 ${await dataSection(input)}
 ${originSection(input)}
@@ -95,7 +103,9 @@ const limitOf = ({ result, threshold }: ReportInput) => (result?.unknown ? undef
 
 /** Those that something on the page links to, in the order of the table. */
 function methodsOf(input: ReportInput): Method[] {
-  const { evaluation, result, warnings = [], activation } = input
+  const { evaluation, result, warnings = [], further = [], activation } = input
+  const mislabels = result?.mislabels ?? input.mislabels
+  const said = new Set([...warnings, ...further].map(finding => finding.how))
   const used: [Method, boolean][] = [
     ['accuracy', true],
     ['test', evaluation.linearProbe !== null],
@@ -111,20 +121,21 @@ function methodsOf(input: ReportInput): Method[] {
     ['confusion', true],
     ['slices', (evaluation.slices ?? []).length > 0],
     ['calibration', true],
-    ['probability', evaluation.worstMistakes.length > 0 || (result?.mislabels?.listed ?? []).length > 0],
+    ['probability', evaluation.worstMistakes.length > 0 || (mislabels?.listed ?? []).length > 0],
     ['temperature', evaluation.calibration.temperature !== 1],
     ['threshold', (limitOf(input) ?? 0) > 0],
     ['unknown', result?.unknown !== undefined],
     ['stranger', result?.unknown !== undefined],
-    ['mislabels', result?.mislabels !== undefined],
+    ['strangers', said.has('strangers')],
+    ['mislabels', mislabels !== undefined],
     ['maps', activation !== undefined && evaluation.worstMistakes.length > 0],
     ['choices', (result?.choices ?? []).length > 0],
     ['data', true],
     ['time', result !== null],
-    ['seen', warnings.some(({ how: key }) => key === 'seen')],
-    ['looks', warnings.some(({ how: key }) => key === 'looks')],
+    ['seen', said.has('seen')],
+    ['looks', said.has('looks')],
   ]
-  return used.filter(([, said]) => said).map(([key]) => key)
+  return used.filter(([, linked]) => linked).map(([key]) => key)
 }
 
 /** The evaluation as it is written beside the page, with the sentences that go with it. */

@@ -27,6 +27,8 @@ export interface RegisteredVersion {
   source: string
   run: string | null
   loggedModel: string | null
+  /** Where its run can be looked at, for a run of another server. */
+  runLink: string | null
   user: string
   tags: Record<string, string>
   aliases: string[]
@@ -174,6 +176,7 @@ export interface NewVersion {
   source: string
   run: string | null
   loggedModel: string | null
+  runLink?: string | null
   description: string | null
   user: string
   tags: Readonly<Record<string, string>>
@@ -181,7 +184,7 @@ export interface NewVersion {
 
 /** The next number of that name; none is ever given twice. throws registered_model_not_found */
 export async function createRegisteredVersion(db: Db, project: string, given: NewVersion): Promise<RegisteredVersion> {
-  const { name, source, run, loggedModel, description, user, tags } = given
+  const { name, source, run, loggedModel, runLink = null, description, user, tags } = given
   const now = Date.now()
   const version = await db.transaction().execute(async transaction => {
     await touched(transaction, project, name, {})
@@ -207,7 +210,17 @@ export async function createRegisteredVersion(db: Db, project: string, given: Ne
           bytes: 0,
           digest: '',
         },
-        ...{ accuracy: null, deleted: null, description, stage: 'None', source, logged_model: loggedModel, user, updated: now },
+        ...{
+          accuracy: null,
+          deleted: null,
+          description,
+          stage: 'None',
+          source,
+          logged_model: loggedModel,
+          run_link: runLink,
+          user,
+          updated: now,
+        },
       })
       .execute()
     const rows = Object.entries(tags).map(([key, value]) => ({ project, name, version, key, value }))
@@ -318,6 +331,7 @@ const asVersion = (row: Selectable<Schema['model_versions']>): RegisteredVersion
   source: row.source,
   run: row.run,
   loggedModel: row.logged_model,
+  runLink: row.run_link,
   user: row.user,
   tags: {},
   aliases: [],

@@ -17,7 +17,7 @@ export interface ClientOptions {
   fetch?: typeof globalThis.fetch
 }
 
-/** throws the failure the server answered with; server_unreachable, server_answer */
+/** throws the failure the server answered with; server_unreachable, server_certificate, server_answer */
 export function createClient<const Calls extends Record<string, Call>>(
   calls: Calls,
   { url, token, timeout = 60_000, fetch = globalThis.fetch }: ClientOptions,
@@ -37,6 +37,8 @@ export function createClient<const Calls extends Record<string, Call>>(
       headers: { ...(token && { authorization: `Bearer ${token}` }), ...(!inQuery && { 'content-type': 'application/json' }) },
       ...(!inQuery && { body: JSON.stringify(rest) }),
     }).catch(error => {
+      const problem = untrusted(error)
+      if (problem !== null) throw new Failure('server_certificate', { url: target.origin, problem }, { cause: error })
       throw new Failure('server_unreachable', { url: target.origin }, { cause: error })
     })
     const answer: unknown = await response.json().catch(error => {
@@ -53,6 +55,12 @@ export function createClient<const Calls extends Record<string, Call>>(
       (input: Record<string, unknown> = {}, options?: { signal?: AbortSignal }) => ask(call, input, options?.signal),
     ]),
   ) as unknown as Client<Calls>
+}
+
+/** What Node says against the server's certificate; null where it is something else, and in browsers, which do not tell. */
+function untrusted(error: { cause?: { code?: unknown; message?: unknown } }): string | null {
+  const { code, message } = error.cause ?? {}
+  return typeof code === 'string' && /CERT|SELF_SIGNED|^UNABLE_TO_(GET_ISSUER|VERIFY)|^ERR_TLS/.test(code) ? String(message) : null
 }
 
 /** `/api/runs/:run` with {run: 'x', step: 3} → `/api/runs/x`, {step: 3}. */

@@ -31,13 +31,13 @@ export type FileLine = z.infer<typeof FileLine>
 export const End = z.strictObject({ files: z.int().min(0), bytes: z.int().min(0) })
 export type End = z.infer<typeof End>
 
-/** Made anew, or true only for this machine: the lock, the owner's token, where the database is, what can be computed again. */
+/** Made anew, or true only for this machine: locks, the owner's token, where the database is, what can be computed again. */
 const left = /^(reserve|server|token|database|features|plinth\.db.*|database\..*)$/
 
 /** Whether a file of a home, by its path in it with slashes, is part of a backup. */
 export const isKept = (path: string): boolean => {
   const segments = path.split('/')
-  return !left.test(segments[0]!) && !segments.some(isTemporary)
+  return !left.test(segments[0]!) && !segments.some(isTemporary) && !/^spool\/[^/]+\.lock$/.test(path)
 }
 
 /** The path inside the home for a path of a backup; null for the database and the manifest. throws archive_unsafe */

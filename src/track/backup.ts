@@ -1,6 +1,7 @@
 /**
- * A whole copy of a home while it is in use: the database as of one moment, then the files, which are there before a row names them. What
- * nobody changes in place (pictures, models, artifacts) is linked where the disk allows it, and what did not change since the backup
+ * A whole copy of a home while it is in use: what trainings have logged and the database may not have yet, the database as of one moment,
+ * then the other files, which are there before a row names them. So whatever moves meanwhile is in the copy where it came from or where it
+ * went, and a line that is in both counts once (spool-send.ts). What nobody changes in place (pictures, models, artifacts) is linked where the disk allows it, and what did not change since the backup
  * before is neither copied nor read again.
  */
 import { createHash } from 'node:crypto'
@@ -62,9 +63,15 @@ async function toFolder(home: Home, folder: string, { onProgress, signal }: Back
     }
     try {
       await write({ plinth_backup: 1, plinth: version, created: created.toISOString() } satisfies Head)
+      const logged: FileLine[] = []
+      for await (const source of filesOf(home.path, 'spool')) {
+        const line = await place(source, join(part, 'home', source.path), before, done)
+        if (line) logged.push(line)
+      }
       const database = await copyDatabase(home.db, home.target, part)
       const copied = await digestOf(database)
       await write(done.add({ path: relative(part, database), ...copied }, copied.bytes))
+      for (const line of logged) await write(line)
       for await (const source of filesOf(home.path)) {
         signal?.throwIfAborted()
         const line = await place(source, join(part, 'home', source.path), before, done)
@@ -175,16 +182,20 @@ async function toArchive(home: Home, path: string, { onProgress, signal }: Backu
         return { path: name, bytes: size, sha256: hash.digest('hex'), modified: mtimeMs }
       }
       const lines: string[] = [JSON.stringify({ plinth_backup: 1, plinth: version, created: new Date().toISOString() } satisfies Head)]
+      const addAll = async (folder?: string) => {
+        for await (const { path: name, full } of filesOf(home.path, folder)) {
+          signal?.throwIfAborted()
+          const line = await add(`home/${name}`, full)
+          if (line) lines.push(JSON.stringify(done.add(line, line.bytes, isSound(name, line.sha256))))
+          onProgress?.(done.state)
+        }
+      }
+      await addAll('spool')
       const database = await copyDatabase(home.db, home.target, aside)
       const first = (await add(relative(aside, database), database))!
       lines.push(JSON.stringify(done.add(first, first.bytes)))
       await removeFolder(aside)
-      for await (const { path: name, full } of filesOf(home.path)) {
-        signal?.throwIfAborted()
-        const line = await add(`home/${name}`, full)
-        if (line) lines.push(JSON.stringify(done.add(line, line.bytes, isSound(name, line.sha256))))
-        onProgress?.(done.state)
-      }
+      await addAll()
       const manifest = Buffer.from(`${[...lines, JSON.stringify(done.end())].join('\n')}\n`)
       await put(tarred({ name: manifestName, bytes: manifest.length, modified: Date.now() }, whole(manifest)))
       await archive.writeFile(tarEnd())
@@ -217,7 +228,7 @@ interface Source {
   modified: number
 }
 
-/** Every file of the home that belongs into a backup. Links and pipes are none of ours. */
+/** Every file of the home that belongs into a backup, without `folder` all but the spool. Links and pipes are none of ours. */
 async function* filesOf(home: string, folder = ''): AsyncGenerator<Source> {
   const entries = await readdir(join(home, folder), { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [] // a run that was deleted meanwhile
@@ -225,7 +236,7 @@ async function* filesOf(home: string, folder = ''): AsyncGenerator<Source> {
   })
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const path = folder === '' ? entry.name : `${folder}/${entry.name}`
-    if (!isKept(path)) continue
+    if (!isKept(path) || path === 'spool') continue
     if (entry.isDirectory()) yield* filesOf(home, path)
     else if (entry.isFile()) {
       const full = join(home, ...path.split('/'))

@@ -1,4 +1,5 @@
 /** Experiments in the database. Everything asked for in another project is not found. */
+import { numberInPage } from '../api/input.ts'
 import { type Db, inTransaction } from '../db/open.ts'
 import { Failure } from '../failure.ts'
 import type { Experiment } from '../sdk/calls/experiments.ts'
@@ -58,7 +59,7 @@ export async function getExperiment(db: Db, project: string, experiment: string)
 /** Newest first. */
 export async function listExperiments(db: Db, project: string, { limit, after }: { limit: number; after?: string | undefined }) {
   let query = db.selectFrom('experiments').selectAll().where('project', '=', project).where('deleted', 'is', null)
-  if (after !== undefined) query = query.where('id', '<', Number(after))
+  if (after !== undefined) query = query.where('id', '<', numberInPage(after))
   const rows = await query
     .orderBy('id', 'desc')
     .limit(limit + 1)

@@ -84,37 +84,52 @@ async function stretchesByWindow(db: Db, { run, key }: Metric, each: number, tot
   return rows.map(row => ({ ...row, count: Number(row.count) }))
 }
 
-/** SQLite is four times as fast when it jumps from one end of a stretch to the next in the table's own order, and looks between them. */
-async function stretchesBySeeking(db: Db, metric: Metric, each: number): Promise<Stretch[]> {
-  const { run, key } = metric
+/**
+ * SQLite is four times as fast when it jumps from one end of a stretch to the next in the table's own order, and looks between them. Where no
+ * step lies on both sides of an end, steps alone are compared: a third less than whole places.
+ */
+async function stretchesBySeeking(db: Db, { run, key }: Metric, each: number): Promise<Stretch[]> {
+  const ask = async <Row>(text: string, values: readonly number[]) =>
+    (await db.executeQuery<Row>(CompiledQuery.raw(text.replace('METRIC', 'from metrics where run = ? and key = ?'), [run, key, ...values])))
+      .rows
   const stretches: Stretch[] = []
-  for (let after = beforeAll; ; ) {
-    const last = (await placeAfter(db, metric, after, each)) ?? (await lastAfter(db, metric, after))
-    if (!last) return stretches
-    const { rows } = await db.executeQuery<Pick<Stretch, 'least' | 'greatest' | 'count'>>(
-      CompiledQuery.raw(
-        `select ${numbers} from metrics where run = ? and key = ? and (step, timestamp, value, special) > (?, ?, ?, ?) and (step, timestamp, value, special) <= (?, ?, ?, ?)`,
-        [run, key, ...after, ...last],
-      ),
+  let behind = edge('>', beforeAll, false)
+  for (;;) {
+    const [last, next] = await ask<Place>(`${asLists}select ${order} METRIC and ${behind.text} order by ${order} limit 2 offset ?`, [
+      ...behind.values,
+      each - 1,
+    ])
+    // the rest, where it is shorter
+    const end =
+      last ?? (await ask<Place>(`${asLists}select ${order} METRIC and ${behind.text} order by ${backwards} limit 1`, behind.values))[0]
+    if (!end) return stretches
+    const between = next?.[0] !== end[0]
+    const upTo = edge('<=', end, between)
+    const [found] = await ask<Pick<Stretch, 'least' | 'greatest' | 'count'>>(
+      `select ${numbers} METRIC and ${behind.text} and ${upTo.text}`,
+      [...behind.values, ...upTo.values],
     )
-    const [step, timestamp, value, special] = last
-    stretches.push({ step, timestamp, value, special, ...rows[0]! })
-    after = last
+    const [step, timestamp, value, special] = end
+    stretches.push({ step, timestamp, value, special, ...found! })
+    behind = edge('>', end, between)
   }
 }
 
-export const beforeAll: Place = [-Number.MAX_SAFE_INTEGER, -1, 0, 0]
 const order = 'step, timestamp, value, special'
+const backwards = order.replace(/\w+/g, '$& desc')
+
+/** One side of a stretch; `between`: no other point has this step on the other side. */
+const edge = (comparison: '>' | '<=', place: Place, between: boolean) =>
+  between
+    ? { text: `step ${comparison} ?`, values: [place[0]] }
+    : { text: `(${order}) ${comparison} (?, ?, ?, ?)`, values: place as readonly number[] }
+
+export const beforeAll: Place = [-Number.MAX_SAFE_INTEGER, -1, 0, 0]
 
 /** The `n`th point behind a place, 1 being the next; null where there are not so many. */
 export async function placeAfter(db: Db, { run, key }: Metric, after: Place, n: number): Promise<Place | null> {
   const text = `${asLists}select ${order} from metrics where run = ? and key = ? and (${order}) > (?, ?, ?, ?) order by ${order} limit 1 offset ?`
   return (await db.executeQuery<Place>(CompiledQuery.raw(text, [run, key, ...after, n - 1]))).rows[0] ?? null
-}
-async function lastAfter(db: Db, { run, key }: Metric, after: Place): Promise<Place | null> {
-  const descending = order.replace(/\w+/g, '$& desc')
-  const text = `${asLists}select ${order} from metrics where run = ? and key = ? and (${order}) > (?, ?, ?, ?) order by ${descending} limit 1`
-  return (await db.executeQuery<Place>(CompiledQuery.raw(text, [run, key, ...after]))).rows[0] ?? null
 }
 
 /** As numbers are kept: see points.ts. */

@@ -51,6 +51,7 @@ export async function createTrackedRun(db: Db, project: string, given: NewTracke
   if (given.name && named && named !== given.name) throw new Failure('run_name_ambiguous', { name: given.name, tag: named })
   const name = given.name || named || inventedName()
   const run = given.run ?? randomBytes(16).toString('hex')
+  if (!/^\d{1,15}$/.test(given.experiment)) throw new Failure('experiment_not_found', { experiment: given.experiment.slice(0, 64) })
   const number = await inTransaction(db, async transaction => {
     const experiment = await transaction
       .selectFrom('experiments')

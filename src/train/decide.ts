@@ -112,7 +112,7 @@ export function headOrFineTune(tuned: FineTuned, head: Head, chosen: 'head' | 'f
     chosen === 'finetune'
       ? `The fine-tuned network is the model: ${compared}.`
       : `The head alone is the model, because fine-tuning did not help: ${compared}.`
-  return { what: 'head or fine-tune', chosen, sentence }
+  return { what: 'head or fine-tune', chosen: chosen === 'finetune' ? 'fine-tuned network' : 'plain head', sentence }
 }
 
 /** The untouched network, open while `work` lasts. */

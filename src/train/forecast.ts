@@ -39,6 +39,8 @@ export interface Work {
   pictures: number
   /** Of all pictures together. */
   pixels: number
+  /** Pictures among which edited copies are looked for; 0 where all are too small. */
+  searched: number
   trainPictures: number
   testPictures: number
   classes: number
@@ -68,14 +70,25 @@ export interface Forecast {
 }
 
 export function forecast(work: Work, rates: Rates): Forecast {
-  const { pictures, trainPictures, testPictures, classes, epochs, multiplyAdds: cost, threads, fitSample, alterationSample } = work
+  const {
+    pictures,
+    searched,
+    trainPictures,
+    testPictures,
+    classes,
+    epochs,
+    multiplyAdds: cost,
+    threads,
+    fitSample,
+    alterationSample,
+  } = work
   const passes = (count: number) => (count * cost) / (rates.features * threads)
   // steps of a head: two products of the features of so many pictures with its weights
   const headSteps = (n: number, steps: number) => (steps * 4 * n * work.features * classes) / (20e9 * threads)
   const decoding = decodingSeconds(work)
   const before =
     1 +
-    (4 + pictures * 1e-3) / threads + // fingerprints compared, and edits of a sample made and found
+    (searched && 4 + searched * 6e-3) / threads + // edits of a sample made and found; look-alikes compared, as many as drawings have
     headSteps(trainPictures, 300) +
     (epochs > 0 ? passes(5 * alterationSample) + headSteps(2 * alterationSample, 2000) : 0) +
     passes(2 * fitSample) +

@@ -1,4 +1,5 @@
 /** What a training is about to do, worked out before it starts and printed: pictures, split, device, memory, time. */
+import { smallSide } from '../data/copies/pictures.ts'
 import { splitDataset } from '../data/split.ts'
 import { add, input, matMul, parameter } from '../engine/index.ts'
 import { backbone as backboneById } from '../models/catalogue.ts'
@@ -35,6 +36,7 @@ export function planTraining({ manifest, dataset, settings, device, secondsBefor
   const learned = split.train.length + split.validation.length
   const workWith = (epochs: number): Work => ({
     pictures: manifest.rows.length,
+    searched: manifest.rows.some(({ width, height }) => Math.min(width, height) >= smallSide) ? manifest.rows.length : 0,
     pixels: manifest.rows.reduce((sum, { width, height }) => sum + width * height, 0),
     trainPictures: split.train.length,
     testPictures: split.test.length,

@@ -51,4 +51,10 @@ for (const { kind, missing, open } of databases())
     const rest = await listAudit(db, 'default', { limit: 2, after: page.next! })
     assert.deepEqual([...page.items, ...rest.items], before.items)
     assert.equal(rest.next, null)
+    // of one model with all its versions
+    for (const subject of ['one@1', 'one@2', 'one more', 'ONE@3']) await record(db, deed(subject))
+    assert.deepEqual(
+      (await listAudit(db, 'default', { limit: 10, subject: 'one' })).items.map(({ subject }) => subject),
+      ['one@2', 'one@1', 'one'],
+    )
   })

@@ -207,7 +207,7 @@ const open = new Set<string>([
   ],
 ])
 const openInMlflow =
-  /\/(search|search-datasets|server-info|registered-models\/create|experiments\/create|traces|get-history-bulk)$|\/version$|\/metrics$|\/health|\/api$|openapi/
+  /\/(search|search-datasets|server-info|registered-models\/create|experiments\/create|traces|get-history-bulk)$|\/version$|\/metrics$|\/health|^\/$|\/api$|openapi/
 
 interface Asked {
   what: string
@@ -252,7 +252,9 @@ function requests(): Asked[] {
   const theirs = foreign.flatMap(({ method, path, right, body }): Asked[] => {
     const whats = path.endsWith('*') ? places.map(place => path.replace('*', place)) : [path]
     return whats.map(filled => {
-      const url = filled.replace(/:(\w+)/g, (_, field: string) => (field === 'model_id' ? mine.model : field === 'job' ? String(mine.job) : 'note'))
+      const url = filled.replace(/:(\w+)/g, (_, field: string) =>
+        field === 'model_id' ? mine.model : field === 'job' ? String(mine.job) : 'note',
+      )
       // the list of files is asked by a path that begins with the experiment
       const query = new URLSearchParams(
         path.endsWith('mlflow-artifacts/artifacts') ? [['path', `${mine.experiment}/${mine.run}/artifacts`]] : flat,
@@ -299,7 +301,7 @@ test('without a token no route answers but those that say so', async () => {
     else assert.equal(status, 401, what)
     if (right !== 'public') assert.equal((await ask(method, url, `plinth_${'0'.repeat(12)}_${'x'.repeat(43)}`, body)).status, 401, what)
   }
-  assert.deepEqual(open.sort(), ['GET /health', 'GET /healthz', 'GET /version'])
+  assert.deepEqual(open.sort(), ['GET /', 'GET /health', 'GET /healthz', 'GET /version'])
 })
 
 test('nobody does what their role, or the scope of their token, does not allow', async () => {

@@ -153,6 +153,13 @@ for (const { kind, missing, open } of databases())
       assert.equal((await listUsers(db, 'two')).find(({ user }) => user === 'ada')?.roles['one'], undefined, 'roles elsewhere are not told')
       await removeUser(db, { ...owner, project: 'one' }, 'ada')
       assert.equal(allows((await authenticate(db, `Bearer ${own}`))!, 'viewer'), false)
+      // and the list says so
+      const listed = await listTokens(db, { ...owner, project: 'one' })
+      const of = (user: string) => listed.find(each => each.user === user)!
+      assert.deepEqual([of('ada').role, of('ada').disabled], [null, null])
+      await setDisabled(db, owner, 'eve', true)
+      const eve = (await listTokens(db, { ...owner, project: 'one' })).find(({ id }) => id === eves.id)!
+      assert.deepEqual([eve.role, typeof eve.disabled], ['viewer', 'string'])
     })
 
     test('what is kept does not show any token', async () => {

@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { encodePng } from '../../src/images/encode.ts'
 import { registerModel } from '../../src/models/registry.ts'
-import { Comparison, Evaluation, TestSet, TestSetScore } from '../../src/sdk/shapes.ts'
+import { Comparison, Evaluation, Mislabels, TestSet, TestSetScore } from '../../src/sdk/shapes.ts'
 import { openHome } from '../../src/track/home.ts'
 import { COLOURS, finishedArtefact, plain } from '../models/tiny-model.ts'
 import { temporaryFolder } from '../track/homes.ts'
@@ -50,6 +50,18 @@ test('from a folder to a comparison, a test set, its scores and its wear', async
   assert.equal(evaluated.status, 0, evaluated.text)
   const evaluation = Evaluation.parse(evaluated.json.test)
   assert.deepEqual([evaluation.n, evaluation.accuracy, evaluated.json.seen, evaluated.json.testSet], [36, 1 / 3, null, null])
+  assert.deepEqual(Object.keys(evaluated.json), [
+    'model',
+    'images',
+    'unreadable',
+    'test',
+    'seen',
+    'unknown',
+    'mislabels',
+    'testSet',
+    'report',
+  ])
+  assert.deepEqual([evaluated.json.unknown, Mislabels.parse(evaluated.json.mislabels).n], [null, 36])
   assert.equal(evaluation.ece, evaluation.calibration.expectedCalibrationErrorAfter)
   assert.deepEqual(evaluation.slices!.map(({ by, value }) => `${by} ${value}`).toSorted(), ['folder attic', 'folder cellar'])
   assert.match(readFileSync(join(folder, 'page.html'), 'utf8'), /<h1>tiny@2 on site<\/h1>/)

@@ -4,6 +4,8 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { SampleName } from '../../src/data/samples.ts'
 import { encodePng } from '../../src/images/encode.ts'
 import { openBlobs } from '../../src/storage/blobs.ts'
 
@@ -42,3 +44,6 @@ export function pictures(folder: string, count: number, from = 0): Files {
 }
 
 export const blobsIn = (folder: string) => openBlobs(join(folder, 'blobs'))
+
+/** A sample as it is shipped: to look at its pictures nothing need be unpacked. */
+export const sampleArchive = (name: SampleName): string => fileURLToPath(new URL(`../../src/data/samples/${name}.zip`, import.meta.url))

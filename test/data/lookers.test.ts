@@ -1,12 +1,18 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { lookAt } from '../../src/data/facts.ts'
 import { importPictures } from '../../src/data/import.ts'
 import { openLookers } from '../../src/data/lookers.ts'
 import { sha256 } from '../../src/data/source.ts'
 import type { Failure } from '../../src/failure.ts'
 import { bitmap, fromRgb, scene } from '../images/make.ts'
-import { temporary, write } from './folders.ts'
+import { pictures, temporary, write } from './folders.ts'
+
+const program = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
 const many = 1000 // enough for threads to be worth it
 
@@ -71,4 +77,34 @@ test('a folder large enough for threads gives the same manifest in the same orde
     if (done === 5) stop.abort()
   }
   await assert.rejects(importPictures(folder, { blobs: null, onProgress, signal: stop.signal }), { code: 'interrupted' })
+})
+
+test('a machine with nine cores decodes in nine threads, unless its owner says otherwise', {
+  skip: process.platform !== 'linux' && 'threads are counted in /proc',
+}, async t => {
+  const folder = temporary(t)
+  const photos = await write(join(folder, 'photos'), { ...pictures('cat', 3), ...pictures('dog', 3, 100) })
+  const nine = join(folder, 'nine-cores.cjs') // this machine may have fewer
+  const names = "fs.readdirSync('/proc/self/task').map(thread => fs.readFileSync('/proc/self/task/' + thread + '/comm', 'utf8').trim())"
+  writeFileSync(
+    nine,
+    `const fs = require('node:fs')
+     require('node:os').availableParallelism = () => 9
+     process.on('exit', () => console.error('threads: ' + ${names}.filter(name => name === 'libuv-worker').length))`,
+  )
+  const threads = (env: Record<string, string>) => {
+    const { stderr } = spawnSync(process.execPath, ['--require', nine, program, 'data', 'check', photos, '--json'], {
+      env: {
+        ...process.env,
+        PLINTH_HOME: join(folder, 'home'),
+        PLINTH_CACHE: join(folder, 'cache'),
+        UV_THREADPOOL_SIZE: undefined,
+        ...env,
+      },
+      encoding: 'utf8',
+    })
+    return /threads: (\d+)/.exec(stderr)?.[1]
+  }
+  assert.equal(threads({}), '9')
+  assert.equal(threads({ UV_THREADPOOL_SIZE: '3' }), '3')
 })

@@ -157,6 +157,8 @@ function complete(labels: readonly string[], n: number, name?: Parameters<typeof
     },
     contactSheets: [{ title: labels[0]!, text: labels[1]!, pictures: [pixel, pixel, 'https://example.com/x.png'] }],
     activation: async () => pixel,
+    further: [{ sentence: `Strange: ${labels[0]}.`, how: 'strangers' }],
+    strangers: [mistake.path],
     warnings: [
       { sentence: `It knows ${labels[0]}.`, how: 'seen' },
       { sentence: `Worn: ${labels[1]}.`, how: 'looks' },
@@ -296,6 +298,8 @@ test('everything that is known is on the page, in words for whoever has never he
     'What was chosen, and what the network sees',
     'what spoke for',
     'It knows cat.',
+    'Strange: cat.',
+    'Pictures it calls unknown',
     '60 groups',
   ])
     assert.ok(page.includes(text), text)
@@ -316,6 +320,19 @@ test('every number leads to how it was computed, and nothing is explained that i
     for (const section of page.split('<section').slice(1, -1))
       if (/\d+(\.\d)?\u00a0%/.test(section)) assert.match(section, /href="#how-/, section.slice(0, 120))
   }
+})
+
+test('a count of mix-ups leads to its pictures', async () => {
+  const page = await renderReport(training(['cat', 'dog', 'bird'], 90, 2))
+  const targets = [...page.matchAll(/id="(mix-up-\d-\d)"/g)].map(match => match[1]!)
+  const links = [...page.matchAll(/href="#(mix-up-\d-\d)"/g)].map(match => match[1]!)
+  assert.ok(targets.length >= 3)
+  assert.equal(new Set(targets).size, targets.length, 'an anchor stands once')
+  assert.deepEqual([...new Set(links)].toSorted(), targets.toSorted())
+  const [, truth, answer] = targets[0]!.match(/(\d)-(\d)/)!
+  const [label, predicted] = [truth, answer].map(k => ['cat', 'dog', 'bird'][Number(k)])
+  const card = page.split(`id="${targets[0]}"`)[1]!.split('</li>')[0]!
+  assert.ok(card.includes(`<b><bdi>${predicted}</bdi></b>`) && card.includes(`labelled <bdi>${label}</bdi>`), card)
 })
 
 test('a picture without a map has none beside it, and a model that goes by distance says nothing of a probability', async () => {

@@ -67,16 +67,19 @@ test('npm links a plinth that runs', t => {
 test('a program imports the engine and the SDK by name, and its types are found', t => {
   if (reason) return t.skip(reason)
   const program = `import { sequential, dense, adam, mse } from 'plinth/engine'
-import { Failure, type Run } from 'plinth/sdk'
+import { calls, createClient, Failure, type Run } from 'plinth/sdk'
 const model = sequential([dense(4, { activation: 'relu', inputShape: [2] }), dense(1)])
 const rows = [[0, 0], [0, 1], [1, 0], [1, 1]]
 await model.fit(rows, rows.map(([a, b]) => [a! + b!]), { loss: mse(), optimizer: adam(), epochs: 2 })
 const status: Run['status'] = 'succeeded'
 console.log(status, (await model.predict(rows)).length, new Failure('loss_unknown').code)
+const plinth = createClient(calls, { url: 'http://127.0.0.1:1', token: 'x' })
+const found: string[] = await plinth.searchRuns({ limit: 1 }).then(({ items }) => items.map(({ run }) => run), ({ code }) => [code])
+console.log(...found)
 `
   writeFileSync(join(app, 'app.ts'), program)
   const ran = run(process.execPath, ['app.ts'])
-  assert.equal(ran.stdout, 'succeeded 4 loss_unknown\n', ran.stderr)
+  assert.equal(ran.stdout, 'succeeded 4 loss_unknown\nserver_unreachable\n', ran.stderr)
   const options = [
     '--noEmit',
     '--strict',

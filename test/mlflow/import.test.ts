@@ -203,7 +203,7 @@ function mlflowDatabase(name: string): { path: string; db: DatabaseSync } {
       },
     })
   version(1, `mlflow-artifacts:/7/${id(1)}/artifacts/net`, { current_stage: 'Production' })
-  version(2, `models:/${model}`)
+  version(2, `models:/${model}`, { run_link: 'https://example.org/#/runs/1' })
   version(5, '', { current_stage: 'Deleted_Internal' })
   insert('registered_model_tags', { name: "o'net", key: 'team', value: 'b' })
   insert('model_version_tags', { name: "o'net", version: 1, key: 'checked', value: 'yes' })
@@ -304,6 +304,10 @@ for (const database of databases())
         assert.equal(
           (await api.get('model-versions/get-download-uri', { name: "o'net", version: '2' })).artifact_uri,
           `mlflow-artifacts:/${birds.experiment_id}/models/${model}/artifacts`,
+        )
+        assert.equal(
+          (await api.get('model-versions/get', { name: "o'net", version: '2' })).model_version.run_link,
+          'https://example.org/#/runs/1',
         )
         assert.equal((await api.get(`logged-models/${model}`)).model.data.metrics[0].dataset_name, 'set')
         assert.equal(
@@ -560,6 +564,9 @@ test('a server is asked page by page, and another one holds the same afterwards'
       const [a, b] = await Promise.all([there, here].map(api => api.get('runs/get', { run_id: run })))
       assert.deepEqual(b, a)
     }
+    const version = { name: "o'net", version: '2' }
+    const [a, b] = await Promise.all([there, here].map(api => api.get('model-versions/get', version)))
+    assert.equal(b.model_version.run_link, a.model_version.run_link)
     assert.deepEqual(await namesIn(here.objects), await namesIn(there.objects))
     const second = await taken(from, here.db, here.objects, { authorization: 'Bearer default' })
     assert.deepEqual([...new Set(Object.values(column(second, 'added')))], [0])

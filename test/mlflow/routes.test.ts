@@ -88,7 +88,7 @@ const also = [
   'GET /mlflow-artifacts/presigned/*',
 ]
 const ofVersion3 = ['GET /mlflow/server-info', 'POST /mlflow/traces', 'POST /mlflow/traces/search']
-const whole = ['GET /version', 'GET /get-artifact', 'GET /model-versions/get-artifact']
+const whole = ['GET /version', 'GET /', 'GET /get-artifact', 'GET /model-versions/get-artifact']
 
 const expected = [
   ...[...must, ...also].flatMap(route => ['/api/2.0', '/ajax-api/2.0'].map(prefix => route.replace(' ', ` ${prefix}`))),
@@ -119,11 +119,12 @@ test('every route is answered by a function of its own, never by the no', async 
   assert.deepEqual(lost, [])
 })
 
-test('no route is answered without a token but the one that tells the version', async () => {
+test('no route is answered without a token but the one that tells the version, and a page without contents', async () => {
   for (const { method, path, right } of table) {
     const url = path.replace('*', '1/x').replace(/:\w+/g, 'm-1')
     const { status, body } = await api.ask(method, url, { project: null, ...(method !== 'GET' && { body: {} }) })
-    if (right === 'public') assert.deepEqual([path, status, body], ['/version', 200, '3.3.0'])
+    if (path === '/') assert.match(body, /^<!doctype html>.*Plinth answers here/s, 'the page behind the links that clients print')
+    else if (right === 'public') assert.deepEqual([path, status, body], ['/version', 200, '3.3.0'])
     else assert.deepEqual([path, status, body.error_code], [path, 401, 'UNAUTHENTICATED'])
   }
 })
@@ -139,6 +140,12 @@ test('an unknown route is never a missing thing: clients then try another versio
       const { status, body } = await api.ask(method, path, method === 'GET' ? {} : { body: {} })
       assert.deepEqual([status, body.error_code], [404, 'ENDPOINT_NOT_FOUND'], `${method} ${path}`)
     }
+  const told = async (path: string) => (await api.ask('POST', path, { body: {} })).body.message
+  assert.match(
+    await told('/api/3.0/mlflow/datasets/create'),
+    /datasets\/create is not answered here: evaluation datasets are not part of Plinth\./,
+  )
+  assert.match(await told('/api/2.0/mlflow/nothing'), /nothing is not answered here\. Look at docs\/mlflow\.md/)
   const { status, body } = await api.ask('GET', 'runs/create')
   assert.deepEqual([status, body.error_code], [404, 'ENDPOINT_NOT_FOUND'], 'the wrong method')
 })

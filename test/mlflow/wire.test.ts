@@ -686,7 +686,7 @@ for (const database of databases())
       await move('1', 'production')
       await move('2', 'PRODUCTION')
       assert.equal((await move('3', 'Production', true)).model_version.current_stage, 'Production')
-      const { model_versions } = await api.get('model-versions/search', { filter: "name = 'staged'" })
+      const { model_versions } = await api.get('model-versions/search', { filter: "name = 'staged'", order_by: ['version_number DESC'] })
       assert.deepEqual(
         model_versions.map(({ version, current_stage }: Record<string, string>) => `${version} ${current_stage}`),
         ['4 None', '3 Production', '2 Archived', '1 Archived'],
@@ -707,6 +707,37 @@ for (const database of databases())
         { name: 'staged', version: '1', stage: 'None', archive_existing_versions: true },
         /./,
       )
+    })
+
+    test('versions are found by the last change first, as scripts take the first for the one worked on last', async () => {
+      const make = await registered('changed')
+      for (let i = 0; i < 3; i++) await make()
+      await api.db.updateTable('model_versions').set({ updated: 1 }).where('name', '=', 'changed').execute()
+      await api.post('model-versions/set-tag', { name: 'changed', version: '2', key: 'a', value: 'b' })
+      const order = async (query: object = {}) =>
+        (await api.get('model-versions/search', { filter: "name = 'changed'", ...query })).model_versions.map(
+          ({ version }: { version: string }) => version,
+        )
+      assert.deepEqual(await order(), ['2', '3', '1'])
+      assert.deepEqual(await order({ order_by: ['version_number ASC'] }), ['1', '2', '3'])
+    })
+
+    test('a version keeps the link to a run elsewhere; a source within a run names that run', async () => {
+      const { run } = await api.run()
+      const make = await registered('linked')
+      const link = 'https://other.example.org/#/experiments/1/runs/x'
+      assert.equal((await make({ run_link: link })).run_link, link)
+      assert.equal((await api.get('model-versions/get', { name: 'linked', version: '1' })).model_version.run_link, link)
+      assert.equal((await make()).run_link, undefined)
+      assert.equal((await make({ source: `runs:/${run}/model` })).run_id, run)
+      const elsewhere = '0'.repeat(32) // the registry may be another server than the one that tracks
+      assert.equal((await make({ source: `runs:/${elsewhere}/model`, run_id: elsewhere })).run_id, elsewhere)
+      for (const source of ['runs:/x/y', `runs:/${run}`, `runs://host/${run}/model`, `runs:/${elsewhere}/model`])
+        assert.match(
+          String((await api.ask('POST', 'model-versions/create', { body: { name: 'linked', source } })).status),
+          /^40[04]$/,
+          source,
+        )
     })
 
     test('a version made from a logged model knows its run and its files, and the model knows the version', async () => {

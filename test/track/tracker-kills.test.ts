@@ -10,7 +10,7 @@ import { startUp, type Up } from '../up/up.ts'
 import { temporaryFolder } from './homes.ts'
 import { assertWhole, filesIn, long, serve, statusOf, train, until } from './trainings.ts'
 
-const kills = long ? 500 : 20
+const kills = long ? 500 : 12
 
 /** From 0 to below `limit`, the same in each run of the test. */
 const chance = (seed: number, limit: number) => ((seed * 2654435761) % 4294967296) % limit
@@ -80,7 +80,7 @@ test('both die, again and again: what the last server finds is whole', async t =
   const home = temporaryFolder(t)
   const killed: { run: string; points: number }[] = []
   let server: Up | null = null
-  for (let round = 0; round < (long ? 50 : 4); round++) {
+  for (let round = 0; round < (long ? 50 : 3); round++) {
     server = await startUp(t, home, { words: ['--quiet'] })
     const training = train(t, home, 1_000_000, 'wait')
     const run = await training.run

@@ -12,8 +12,8 @@ writeSync(1, `${run.id}\n`)
 for (let step = 0; step < Number(points); step++) {
   run.metric('loss', 1 / (step + 1), { step, time: 1_000_000 + step })
   writeSync(1, `${step}\n`)
-  // a training has something else to do now and then
-  if (step % 50 === 49) await new Promise(resolve => setImmediate(resolve))
+  // a training has something else to do now and then; one that waits for its end has time
+  if (step % 50 === 49) await new Promise(resolve => (how === 'wait' ? setTimeout(resolve, 2) : setImmediate(resolve)))
 }
 if (how === 'end') await run.end()
 if (how === 'throw') throw new RangeError('the loss is gone')

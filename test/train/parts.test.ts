@@ -51,6 +51,7 @@ test('a forecast made with the rates of a training says how long that training t
   const work: Work = {
     pictures: 2000,
     pixels: 2000 * 640 * 480,
+    searched: 2000,
     trainPictures: 1400,
     testPictures: 300,
     classes: 10,
@@ -68,6 +69,7 @@ test('a forecast made with the rates of a training says how long that training t
   const withBesides = forecast(work, { ...defaultRates, besides: took.besides / first.besides })
   assert.ok(Math.abs(withBesides.before + withBesides.after - took.besides) < 1e-9)
   assert.ok(forecast({ ...work, epochs: 0 }, defaultRates).finetune === 0)
+  assert.ok(forecast({ ...work, searched: 0 }, defaultRates).before < first.before - 4, 'no search for copies among tiny pictures')
   assert.equal(epochsWithin(100, 30), 3)
   assert.equal(epochsWithin(-5, 30), 1)
 })

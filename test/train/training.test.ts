@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
+import type { Strangers } from '../../src/evaluate/strangers.ts'
 import { type Run, TrainResult } from '../../src/sdk/index.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -52,6 +53,16 @@ test('a training killed in the middle goes on and ends bit for bit where an undi
   const undisturbed = TrainResult.parse(whole.answer)
   assert.equal(undisturbed.dataset.images, 60)
   assert.ok(existsSync(undisturbed.report) && existsSync(undisturbed.model.path))
+
+  const page = join(scratch, 'page.html')
+  const { unknown, test } = plinth('whole', 'evaluate', 'colours', folder, '--report', page).answer as {
+    unknown: Strangers
+    test: TrainResult['test']
+  }
+  assert.deepEqual([unknown.auroc, unknown.falseAlarmRate], [undisturbed.unknown!.auroc, 0.05])
+  assert.equal(unknown.rightAmongCalled + unknown.rightAmongOthers, Math.round(test.accuracy * 60))
+  assert.equal(unknown.paths.length, unknown.called)
+  assert.match(readFileSync(page, 'utf8'), test.accuracy < 1 ? /orange where the picture/ : /every test picture was answered right/)
 
   const child = spawn(process.execPath, [main, ...words, '--json'], { env: environment('killed'), stdio: 'ignore', detached: true })
   const exited = new Promise(resolve => child.once('exit', resolve))

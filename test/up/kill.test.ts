@@ -31,7 +31,7 @@ interface Told {
 }
 
 for (const { kind, missing, target } of databases()) {
-  const kills = kind === 'SQLite' ? (long ? 300 : 20) : long ? 100 : 3
+  const kills = kind === 'SQLite' ? (long ? 300 : 20) : long ? 100 : 2
   test(`${kind}: ${kills} kills of the server under writers lose nothing that was acknowledged`, { skip: missing ?? false }, async t => {
     const home = join(temporaryFolder(t), 'home')
     const port = await freePort()

@@ -76,9 +76,12 @@ test('beyond this machine only with TLS, or a proxy that speaks it', async t => 
   const up = await startUp(t, join(folder, 'proxied'), { words: ['--host', '0.0.0.0', '--behind-proxy', '--proxy', '127.0.0.1'] })
   const { port } = new URL(up.url)
   const asked = await fetch(`http://127.0.0.1:${port}/api/server`, {
-    headers: { authorization: `Bearer ${up.token}`, 'x-forwarded-for': '192.0.2.7' },
+    headers: { authorization: `Bearer ${up.token}`, 'x-forwarded-for': '192.0.2.7', 'x-forwarded-proto': 'https' },
   })
   assert.equal(asked.status, 200)
+  assert.equal(asked.headers.get('strict-transport-security'), 'max-age=31536000')
+  const plain = await fetch(`http://127.0.0.1:${port}/health`)
+  assert.equal(plain.headers.get('strict-transport-security'), null, 'not without TLS')
   await fetch(`http://127.0.0.1:${port}/api/server`, { headers: { 'x-forwarded-for': 'nonsense' } })
   up.process.kill('SIGTERM')
   await up.ended
@@ -92,7 +95,8 @@ test('beyond this machine only with TLS, or a proxy that speaks it', async t => 
 
 test('proxy headers of somebody who is no proxy of ours are not believed', async t => {
   const up = await startUp(t, join(temporaryFolder(t), 'home'))
-  await up.ask('/api/server', { headers: { 'x-forwarded-for': '192.0.2.7' } })
+  const answer = await up.ask('/api/server', { headers: { 'x-forwarded-for': '192.0.2.7', 'x-forwarded-proto': 'https' } })
+  assert.equal(answer.headers.get('strict-transport-security'), null)
   up.process.kill('SIGTERM')
   await up.ended
   assert.match(up.said(), /"route":"\/api\/server".*"address":"127\.0\.0\.1"/)
@@ -139,7 +143,7 @@ test('it speaks HTTPS with a certificate, and refuses a key of another one', asy
     headers: { authorization: `Bearer ${up.token}` },
   }).end()
   const [response] = await once(asking, 'response')
-  assert.equal(response.statusCode, 200)
+  assert.deepEqual([response.statusCode, response.headers['strict-transport-security']], [200, 'max-age=31536000'])
   asking.destroy()
 })
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
 import { backbone } from '../../models/catalogue.ts'
 import type { DatasetReference, Manifest, Mislabels } from '../../sdk/shapes.ts'
-import { preparePictures } from '../features.ts'
+import { forgetOldFeatures, preparePictures } from '../features.ts'
 import { groupPattern } from '../groups.ts'
 import { importPictures, manifestDigest } from '../import.ts'
 import { type Checked, type CheckTask, checkPictures } from './index.ts'
@@ -99,6 +99,7 @@ export async function checkSource<T>(
           signal,
           onProgress: (done, total) => onProgress('weighing labels', done, total),
         }),
+      copiesCache: join(what.cache, 'copies'),
       threads,
       seed,
       signal,
@@ -124,6 +125,7 @@ async function featuresOf(
 ): Promise<{ values: Float32Array; width: number }> {
   const network = backbone('efficientnet-lite0') // its weights come with Plinth
   const rowOf = new Map(manifest.rows.map(row => [row.content, row]))
+  await forgetOldFeatures(join(cache, 'features'))
   const prepared = await preparePictures({
     folder: join(cache, 'features'),
     dataset,

@@ -27,6 +27,8 @@ export interface CheckTask {
   features?: { values: Float32Array; width: number }
   /** Lies above this folder, so it is handed in. */
   findMislabels?(task: { features: Float32Array; width: number; labels: Int32Array; groups: number[][] }): Promise<Mislabels>
+  /** Folder where the search for copies remembers what it found. */
+  copiesCache?: string
   threads: number
   seed: number
   signal?: AbortSignal
@@ -51,6 +53,7 @@ export async function checkPictures(task: CheckTask): Promise<Checked> {
     ...(features && { features }),
     picture: async row => await decodePicture(await task.bytes(row), { formats: 'local' }),
     seed: task.seed,
+    ...(task.copiesCache !== undefined && { cache: task.copiesCache }),
     ...(task.signal && { signal: task.signal }),
     onProgress: (done, total, what) => task.onProgress?.(what, done, total),
   })

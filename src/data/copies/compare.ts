@@ -40,6 +40,8 @@ export function comparable(grey: Uint8Array, colour: string, width: number, heig
   return { pyramid: own, details, colours: coloursOf(colour) }
 }
 
+export type Coloured = Pick<Comparable, 'colours'>
+
 /** A copy without colours must agree all the better in the rest. */
 const leastOfGrey = 0.93
 
@@ -47,7 +49,7 @@ const leastOfGrey = 0.93
 const mostOfCaption = 0.25
 const leastUncaptioned = 0.96
 
-export function isSamePicture({ score, uncaptioned, colours }: Comparison, a: Comparable, b: Comparable, threshold: number): boolean {
+export function isSamePicture({ score, uncaptioned, colours }: Comparison, a: Coloured, b: Coloured, threshold: number): boolean {
   const captioned = score >= threshold - mostOfCaption && uncaptioned >= Math.max(leastUncaptioned, threshold)
   if (score < threshold && !captioned) return false
   if (colours !== null) return colours <= 1
@@ -245,7 +247,7 @@ function stretchCost([a, b, , d, e]: Affine, aspect: number): number {
   return 0.5 * Math.max(0, stretch - 0.03)
 }
 
-function coloursOf(hex: string): Float32Array | null {
+export function coloursOf(hex: string): Float32Array | null {
   const colours = Float32Array.from(Buffer.from(hex, 'hex'), value => value - 128)
   if (colours.length !== 2 * colourSide * colourSide) return null // none were taken
   let squares = 0

@@ -6,6 +6,7 @@ import { isSamePicture } from './compare.ts'
 import { holdTogether } from './grouping.ts'
 import { namedScenes } from './names.ts'
 import { type CopySearch, type Distinct, distinctPictures, smallSide } from './pictures.ts'
+import { openRemembered } from './remembered.ts'
 import { comparePairs } from './search.ts'
 import { createVerifier, type Verifier } from './verify.ts'
 
@@ -17,10 +18,22 @@ const leastAlike = 0.6
 
 /** The same pictures and seed give the same answer. Throws `signal.reason` when it is aborted. */
 export async function findCopies(search: CopySearch): Promise<Copies> {
-  const { manifest, dataset, features, signal } = search
-  signal?.throwIfAborted()
+  search.signal?.throwIfAborted()
   const pictures = distinctPictures(search)
-  const verifier = createVerifier(pictures, signal)
+  const remembered = search.cache === undefined ? null : await openRemembered(search.cache, search, pictures)
+  if (remembered?.answer) return remembered.answer
+  const verifier = createVerifier(pictures, search.signal, remembered?.comparison)
+  try {
+    const copies = await searchThrough(search, pictures, verifier)
+    await remembered?.keepAnswer(copies)
+    return copies
+  } finally {
+    remembered?.keepComparisons(verifier) // after Ctrl-C, too
+  }
+}
+
+async function searchThrough(search: CopySearch, pictures: readonly Distinct[], verifier: Verifier): Promise<Copies> {
+  const { manifest, dataset, features } = search
   const { share, cut } = await comparePairs(search, pictures, verifier)
   const calibration = await calibrate(search, pictures, verifier, share)
   const { samePicture, scenes } = decide(pictures, verifier, calibration)
@@ -68,7 +81,7 @@ function decide(
   { threshold, sceneThreshold, tooSmall }: Calibration,
 ): { samePicture: number[][]; scenes: Scene[] } {
   const isSame = (a: number, b: number) =>
-    !tooSmall[a] && !tooSmall[b] && isSamePicture(verifier.compare(a, b), verifier.comparable(a), verifier.comparable(b), threshold)
+    !tooSmall[a] && !tooSmall[b] && isSamePicture(verifier.compare(a, b), verifier.coloured(a), verifier.coloured(b), threshold)
   const isScene = (a: number, b: number) => verifier.compare(a, b).scene >= sceneThreshold
   const compared = [...verifier.all()]
   const copies = compared.filter(([[a, b], { score }]) => score > 0 && isSame(a, b)).map(([pair]) => pair)

@@ -14,6 +14,8 @@ export interface CopySearch {
   /** The picture itself, for edits that the thresholds are calibrated with. Without it the thresholds are the careful defaults. */
   picture?(row: ManifestRow): Promise<Pick<Picture, 'width' | 'height' | 'data'>>
   seed?: number
+  /** Folder in the cache where what was found is remembered (`remembered.ts`). */
+  cache?: string
   threads?: number
   signal?: AbortSignal
   onProgress?(done: number, total: number, what: string): void

@@ -2,7 +2,7 @@
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { ManifestRow } from '../../sdk/shapes.ts'
 import type { Pair } from './candidates.ts'
-import { type Comparable, type Comparison, comparable, comparer } from './compare.ts'
+import { type Coloured, type Comparable, type Comparison, coloursOf, comparable, comparer } from './compare.ts'
 
 /** 42 KB each. */
 const mostKept = 1500
@@ -13,7 +13,8 @@ export interface Verifier {
   known(a: number, b: number): Comparison | null
   compare(a: number, b: number): Comparison
   compareAll(pairs: readonly Pair[], onProgress?: (done: number) => void): Promise<void>
-  comparable(picture: number): Comparable
+  /** Asks for no grey copy. */
+  coloured(picture: number): Coloured
   /** All pairs compared so far. */
   all(): Iterable<readonly [Pair, Comparison]>
 }
@@ -24,7 +25,12 @@ interface Seen {
   grey(): Uint8Array
 }
 
-export function createVerifier(pictures: readonly Seen[], signal: AbortSignal | undefined): Verifier {
+/** `earlier`: what is known of a pair from another time. */
+export function createVerifier(
+  pictures: readonly Seen[],
+  signal: AbortSignal | undefined,
+  earlier: (a: number, b: number) => Comparison | null = () => null,
+): Verifier {
   const kept = new Map<number, Comparable>()
   const done = new Map<number, Comparison>()
   const keyOf = (a: number, b: number) => Math.min(a, b) * pictures.length + Math.max(a, b)
@@ -39,10 +45,14 @@ export function createVerifier(pictures: readonly Seen[], signal: AbortSignal | 
     return made
   }
   const compareWith = (other: number) => {
-    const with_ = comparer(get(other))
+    let with_: ReturnType<typeof comparer> | null = null
     return (picture: number) => {
       const key = keyOf(picture, other)
-      const result = done.get(key) ?? with_(get(picture))
+      let result = done.get(key) ?? earlier(picture, other)
+      if (!result) {
+        with_ ??= comparer(get(other))
+        result = with_(get(picture))
+      }
       done.set(key, result)
       return result
     }
@@ -65,7 +75,7 @@ export function createVerifier(pictures: readonly Seen[], signal: AbortSignal | 
         last = performance.now()
       }
     },
-    comparable: get,
+    coloured: index => kept.get(index) ?? { colours: coloursOf(pictures[index]!.colour) },
     *all() {
       for (const [key, comparison] of done) yield [[Math.floor(key / pictures.length), key % pictures.length], comparison]
     },

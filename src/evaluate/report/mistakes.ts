@@ -6,8 +6,12 @@ import { counted, folded, how, thumbnail } from './parts.ts'
 
 const mistakesShown = 12
 
+/** Anchor of the first picture of class `truth` that was taken for class `answer`, by number. */
+export const mixUp = (truth: number, answer: number): string => `mix-up-${truth}-${answer}`
+
 export async function worstMistakesSection({
   evaluation: { worstMistakes, n, accuracy },
+  classes,
   pictures,
   activation,
 }: ReportInput): Promise<Html> {
@@ -16,6 +20,7 @@ export async function worstMistakesSection({
     return html`<section aria-labelledby="worst"><h2 id="worst">Worst mistakes</h2><p class="lead">None: every test picture was answered right.</p></section>`
   let maps = 0
   const cards: Html[] = []
+  const begun = new Set<string>()
   for (const { path, label, predicted, probability, probabilityOfLabel } of worstMistakes) {
     const picture = await thumbnail(pictures, path, `${path}: labelled ${label}, answered ${predicted}`)
     const map = (await activation?.(path).catch(() => null)) ?? null
@@ -24,8 +29,11 @@ export async function worstMistakesSection({
       map === null
         ? picture
         : html`<div class="two">${picture}${await thumbnail(async () => map, path, `what spoke for ${predicted}`)}</div>`
+    const id = mixUp(classes.indexOf(label), classes.indexOf(predicted))
+    const first = !begun.has(id)
+    begun.add(id)
     cards.push(
-      html`<li>${beside}<p class="answer"><b><bdi>${predicted}</bdi></b> ${how('probability', shareText(probability, 0))}</p>${shareBar(probability, null)}<p class="answer small">labelled <bdi>${label}</bdi> <span class="quiet">${shareText(probabilityOfLabel, 0)}</span></p><p class="path"><bdi>${path}</bdi></p></li>`,
+      html`<li${first && html` id="${id}"`}>${beside}<p class="answer"><b><bdi>${predicted}</bdi></b> ${how('probability', shareText(probability, 0))}</p>${shareBar(probability, null)}<p class="answer small">labelled <bdi>${label}</bdi> <span class="quiet">${shareText(probabilityOfLabel, 0)}</span></p><p class="path"><bdi>${path}</bdi></p></li>`,
     )
   }
   const all =
@@ -35,8 +43,24 @@ export async function worstMistakesSection({
         ? 'The one wrong answer'
         : `All ${wrong} wrong answers`
   return html`<section class="worst" aria-labelledby="worst"><h2 id="worst">Worst mistakes</h2>
-<p class="lead">${all}, the surest first. Look twice: some may be right and the label wrong.${maps > 0 && html` Beside each, bright where the picture ${how('maps', 'spoke for the answer')} that was given.`}</p>
+<p class="lead">${all}, the surest first. Look twice: some may be right and the label wrong.${maps > 0 && html` Beside each, orange where the picture ${how('maps', 'spoke for the answer')} that was given, blue where it spoke against it.`}</p>
 ${folded(cards, mistakesShown, items => html`<ol class="cards${maps > 0 && ' pairs'}">${items}</ol>`)}</section>`
+}
+
+const strangersShown = 12
+const mostStrangers = 48
+
+/** Whoever doubts that these are of another kind looks at them. */
+export async function strangersSection({ strangers = [], pictures }: ReportInput): Promise<Html> {
+  if (strangers.length === 0) return html``
+  const cards = await Promise.all(
+    strangers
+      .slice(0, mostStrangers)
+      .map(async path => html`<li>${await thumbnail(pictures, path, path)}<p class="path"><bdi>${path}</bdi></p></li>`),
+  )
+  return html`<section class="worst" aria-labelledby="strangers"><h2 id="strangers">Pictures it calls unknown</h2>
+<p class="lead">A classifier always names one of its classes, even for a picture of something else. So this one also measures how far a picture lies from everything it has learned, and says <i>unknown</i> beyond a ${how('strangers', 'limit')}. The farthest first.</p>
+${folded(cards, strangersShown, items => html`<ol class="cards">${items}</ol>`)}</section>`
 }
 
 const suspectsShown = 8
@@ -49,8 +73,7 @@ const piles = {
   two: 'two at once',
 } as const
 
-export async function mislabelsSection({ result, pictures }: ReportInput): Promise<Html> {
-  const mislabels = result?.mislabels
+export async function mislabelsSection({ result, pictures, mislabels = result?.mislabels }: ReportInput): Promise<Html> {
   if (!mislabels) return html``
   const { n, estimate, exchanged, listed, notes } = mislabels
   const suspects = listed.slice(0, mostSuspects)
@@ -81,7 +104,7 @@ export async function mislabelsSection({ result, pictures }: ReportInput): Promi
 <p class="lead">${
     listed.length === 0
       ? html`None of ${counted(n, 'label')} does.`
-      : html`About ${how('mislabels', html`<b>${estimate.count.toFixed(0)}</b> (${range})`)} of ${counted(n, 'label')} look wrong. Nothing was changed. Below, the most suspicious first, with the pictures most like each and their labels: decide yourself, with <code>plinth data review ${result.run.slice(0, 8)}</code>.`
+      : html`About ${how('mislabels', html`<b>${estimate.count.toFixed(0)}</b> (${range})`)} of ${counted(n, 'label')} look wrong. Nothing was changed. Below, the most suspicious first, with the pictures most like each and their labels: decide yourself, with <code>plinth data review${result && ` ${result.run.slice(0, 8)}`}</code>.`
   }</p>
 ${exchanged.length > 0 && html`<p>Most often exchanged: ${exchanged.slice(0, 5).map(({ label, suggestion, count }, i) => html`${i > 0 && ', '}<bdi>${label}</bdi> ↔ <bdi>${suggestion}</bdi> (${count})`)}.</p>`}
 ${cards.length > 0 && folded(cards, suspectsShown, items => html`<ol class="cards wide">${items}</ol>`)}

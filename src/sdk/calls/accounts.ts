@@ -29,6 +29,10 @@ export const Token = z.strictObject({
   created: z.string(),
   expires: z.string().nullable(),
   revoked: z.string().nullable(),
+  /** Since when its user's account is closed. */
+  disabled: z.string().nullable(),
+  /** What its user may in its project; null: nothing. */
+  role: z.enum([...Role.options, 'owner']).nullable(),
 })
 export type Token = z.infer<typeof Token>
 
@@ -138,7 +142,13 @@ export const calls = {
     path: '/api/audit',
     summary: 'What was done in the project, newest first; nobody can change it',
     right: 'admin',
-    input: z.strictObject({ ...pageInput, action: z.string().max(100).optional(), ...elsewhere }),
+    input: z.strictObject({
+      ...pageInput,
+      action: z.string().max(100).optional(),
+      /** `photos@3` or, with all its versions, `photos`. */
+      subject: z.string().max(300).optional(),
+      ...elsewhere,
+    }),
     output: page(AuditEntry),
   }),
 }

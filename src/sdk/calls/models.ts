@@ -29,6 +29,8 @@ export const RegisteredVersion = z.strictObject({
   source: z.string(),
   run: z.string().nullable(),
   loggedModel: z.string().nullable(),
+  /** Where its run can be looked at, for a run of another server. */
+  runLink: z.string().nullable(),
   user: z.string(),
   tags: text,
   aliases: z.array(z.string()),

@@ -212,6 +212,7 @@ async function readRegistered(folder: string): Promise<SourceRegistered> {
       stage: optionalOf(version, 'current_stage') ?? 'None',
       source: optionalOf(version, 'source') ?? '',
       run: optionalOf(version, 'run_id'),
+      runLink: optionalOf(version, 'run_link'),
       deleted: optionalOf(version, 'current_stage') === 'Deleted_Internal',
       tags: await pairsIn(join(folder, each, 'tags')),
     })

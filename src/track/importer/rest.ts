@@ -141,6 +141,7 @@ const Versions = z.object({
         current_stage: z.string().default('None'),
         source: text.default(''),
         run_id: text.optional(),
+        run_link: text.optional(),
         tags,
       }),
     )
@@ -332,11 +333,12 @@ async function withVersions(
       current_stage,
       source,
       run_id,
+      run_link,
       tags,
     } of page.model_versions)
       versions.push({
         ...{ version, created: creation_timestamp, updated: last_updated_timestamp, description: description || null, user: user_id },
-        ...{ stage: current_stage, source, run: run_id || null, deleted: false, tags },
+        ...{ stage: current_stage, source, run: run_id || null, runLink: run_link || null, deleted: false, tags },
       })
   return { name, description: description || null, created: creation_timestamp, updated: last_updated_timestamp, tags, aliases, versions }
 }

@@ -85,6 +85,8 @@ export interface SourceVersion {
   stage: string
   source: string
   run: string | null
+  /** Where that run can be looked at, for one of another server. */
+  runLink: string | null
   /** Its number is spent, and that is all that is left of it. */
   deleted: boolean
   tags: Pair[]

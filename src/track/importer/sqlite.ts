@@ -32,7 +32,18 @@ const needed: Record<string, readonly string[]> = {
   experiment_tags: ['experiment_id', 'key', 'value'],
   registered_models: ['name', 'creation_time', 'last_updated_time', 'description'],
   registered_model_tags: ['name', 'key', 'value'],
-  model_versions: ['name', 'version', 'creation_time', 'last_updated_time', 'description', 'user_id', 'current_stage', 'source', 'run_id'],
+  model_versions: [
+    'name',
+    'version',
+    'creation_time',
+    'last_updated_time',
+    'description',
+    'user_id',
+    'current_stage',
+    'source',
+    'run_id',
+    'run_link',
+  ],
   model_version_tags: ['name', 'version', 'key', 'value'],
 }
 const later: Record<string, readonly string[]> = {
@@ -276,7 +287,7 @@ function source(db: DatabaseSync, path: string, artifacts: string | null): Sourc
   function registered(row: Row): SourceRegistered {
     const name = text('the name of a model', row['name'])
     const versions = all(
-      `select version, creation_time, last_updated_time, description, user_id, current_stage, source, run_id from model_versions
+      `select version, creation_time, last_updated_time, description, user_id, current_stage, source, run_id, run_link from model_versions
        where name = ? and ${own('model_versions')} order by version`,
       name,
     )
@@ -305,6 +316,7 @@ function source(db: DatabaseSync, path: string, artifacts: string | null): Sourc
           stage: optional('a stage', each['current_stage']) ?? 'None',
           source: optional('a source', each['source']) ?? '',
           run: optional('a run', each['run_id']) || null,
+          runLink: optional('a link', each['run_link']) || null,
           deleted: each['current_stage'] === 'Deleted_Internal',
           tags: pairs(
             `select key, value from model_version_tags where name = ? and version = ? and ${own('model_version_tags')}`,

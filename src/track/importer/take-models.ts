@@ -124,6 +124,7 @@ export async function takeRegistered(into: Into, model: SourceRegistered): Promi
           stage,
           source,
           logged_model: loggedModelIn(version.source),
+          run_link: version.deleted ? null : version.runLink,
           deleted: version.deleted ? new Date(version.updated).toISOString() : null,
         },
       }

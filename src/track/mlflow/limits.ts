@@ -22,7 +22,7 @@ export function keyIn(message: Message, field = 'key'): string {
   if (normal !== key || normal === '.' || normal.startsWith('..') || normal.startsWith('/') || normal.endsWith('/'))
     message.wrong(
       field,
-      `Names may be treated as files in certain cases, and must not resolve to other names when treated as such. This name would resolve to '${normal.replace(/(?<=.)\/$/, '')}'`,
+      `Names may be treated as files in certain cases, and must not resolve to other names when treated as such. This name would resolve to '${normal.replace(/(?<=.)\/$/, '')}'.`,
     )
   atMost(field, longestKey, key)
   if (sound.size > 10_000) sound.clear()
@@ -32,7 +32,7 @@ export function keyIn(message: Message, field = 'key'): string {
 
 /** throws mlflow_parameter */
 export function atMost(what: string, most: number, text: string): string {
-  if (text.length > most && length(text) > most) throw wrongParameter(`'${what}' exceeds the maximum length of ${most} characters`)
+  if (text.length > most && length(text) > most) throw wrongParameter(`'${what}' exceeds the maximum length of ${most} characters.`)
   return text
 }
 export const cut = (text: string, most: number): string => (text.length <= most ? text : [...text].slice(0, most).join(''))

@@ -38,6 +38,9 @@ export async function originIn(db: Db, project: string, message: Message, prompt
     return { source: `models:/${name}/${other.version}`, run: run ?? other.run, loggedModel: model ?? other.loggedModel }
   }
   await checkSource(db, project, source, run, model)
+  const [, ofRun] = /^runs:\/([0-9a-f]{32})\//.exec(source) ?? []
+  // a run that is named beside it may be another server's
+  if (ofRun && run === null) return { source, run: (await getTrackedRun(db, project, ofRun)).run, loggedModel: model }
   return model ? ofLoggedModel(db, project, { source, run, loggedModel: model }) : { source, run, loggedModel: null }
 }
 
@@ -63,7 +66,7 @@ async function checkSource(db: Db, project: string, source: string, run: string 
       throw refused('A local path has to be contained within the artifact directory of the run or model that is named with it.')
   }
   if (scheme === 'models') throw refused('There is no such model.')
-  if (scheme === 'runs' && run !== null && !source.startsWith(`runs:/${run}/`))
+  if (scheme === 'runs' && !(run === null ? /^runs:\/[0-9a-f]{32}\/./.test(source) : source.startsWith(`runs:/${run}/`)))
     throw refused('The run_id request parameter must identify the resource that contains the source.')
   const place = placeOf(source)
   if (scheme === 'mlflow-artifacts' && place === null) throw refused('It must lie on this server: mlflow-artifacts:/…')

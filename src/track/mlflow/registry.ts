@@ -25,8 +25,8 @@ import {
   versionByAlias,
 } from '../../models/registered.ts'
 import { runningDeployments } from '../deployments.ts'
-import { searchRegisteredModels, searchVersions } from '../search/registry.ts'
-import { registryTagIn, tagsIn } from './limits.ts'
+import { type RegistrySearch, searchRegisteredModels, searchVersions } from '../search/registry.ts'
+import { atMost, registryTagIn, tagsIn } from './limits.ts'
 import { placeOfArtefact } from './model-files.ts'
 import { isPrompt, noteVersion, originIn, placeOfVersion } from './origins.ts'
 import { compact, limitIn, type Message, mlflowRoute, pairs, versionIn } from './wire.ts'
@@ -110,6 +110,7 @@ export const registryRoutes = (db: Db, home: string): ForeignRoute[] => {
       const origin = await originIn(db, project, message, isPrompt(tags))
       const version = await createRegisteredVersion(db, project, {
         ...{ name, ...origin, user: principal.user, tags, description: message.text('description') ?? null },
+        runLink: runLinkIn(message),
       })
       if (origin.loggedModel) await noteVersion(db, project, origin.loggedModel, version)
       return { model_version: asMlflowVersion(version) }
@@ -118,7 +119,7 @@ export const registryRoutes = (db: Db, home: string): ForeignRoute[] => {
       model_version: asMlflowVersion(await getRegisteredVersion(db, project, message.required('name'), versionIn(message))),
     })),
     ...mlflowRoute('GET', '/mlflow/model-versions/search', 'viewer', async (message, { project }) => {
-      const { versions, next } = await searchVersions(db, project, searchIn(message, { usual: 200_000, most: 200_000 }))
+      const { versions, next } = await searchVersions(db, project, newestFirst(searchIn(message, { usual: 200_000, most: 200_000 })))
       return compact({ model_versions: (await registeredVersions(db, project, versions)).map(asMlflowVersion), next_page_token: next })
     }),
     ...mlflowRoute('PATCH', '/mlflow/model-versions/update', 'tracker', async (message, { project }) => {
@@ -170,6 +171,13 @@ const searchIn = (message: Message, limits: { usual: number; most: number }) => 
   after: message.text('page_token') || undefined,
 })
 
+/** As MLflow's server has it: scripts take the first one for the one that was worked on last. */
+const newestFirst = (search: RegistrySearch): RegistrySearch =>
+  search.orderBy.length > 0 ? search : { ...search, orderBy: ['last_updated_timestamp DESC', 'name ASC', 'version_number DESC'] }
+
+/** Kept to be shown, and never followed. throws mlflow_parameter */
+const runLinkIn = (message: Message): string | null => atMost('run_link', 500, message.text('run_link') ?? '') || null
+
 // ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const asMlflowModel = ({ name, description, created, updated, tags, aliases }: RegisteredModel, latest: readonly RegisteredVersion[]) =>
@@ -194,6 +202,7 @@ const asMlflowVersion = (version: RegisteredVersion) =>
     description: version.description,
     source: version.kind === 'artefact' ? placeOfArtefact(version) : version.source,
     run_id: version.run,
+    run_link: version.runLink,
     status: 'READY',
     tags: pairs(version.tags),
     aliases: version.aliases,

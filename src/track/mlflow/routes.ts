@@ -9,6 +9,7 @@ import { artifactRoutes } from './artifacts.ts'
 import { datasetRoutes } from './datasets.ts'
 import { experimentRoutes } from './experiments.ts'
 import { historyRoutes } from './history.ts'
+import { landingRoute } from './landing.ts'
 import { loggedModelRoutes } from './logged-models.ts'
 import { registryRoutes } from './registry.ts'
 import { runRoutes } from './runs.ts'
@@ -27,6 +28,7 @@ export const mlflowRoutes = ({ db, log, objects, models, home, reads = readHere(
   ...loggedModelRoutes(db),
   ...registryRoutes(db, home),
   ...traceRoutes,
+  landingRoute,
   ...otherwise,
 ]
 
@@ -65,13 +67,26 @@ const traceRoutes: ForeignRoute[] = [
   ),
 ]
 
+/** What somebody asked for who asks for a route like these. */
+const leftOut: readonly (readonly [RegExp, string])[] = [
+  [/\/traces\b/, 'traces are'],
+  [/\/3\.0\/mlflow\/datasets\b/, 'evaluation datasets are'],
+  [/\/scorers?\b/, 'scorers and judges are'],
+  [/\/webhooks\b/, 'webhooks are'],
+  [/\/gateway\b/, 'the AI gateway is'],
+  [/\/workspaces\b/, 'workspaces (a project is one) are'],
+  [/\/(issues|jobs|prompt-optimization|assistant|demo|label-schemas|review-queues)\b/, "MLflow's agents and reviews are"],
+]
+
 /** Never "does not exist", which clients take for a missing thing: this word tells them to try another version of a call. */
 const otherwise: ForeignRoute[] = ['/api/2.0/*', '/api/3.0/*', '/ajax-api/*'].flatMap(path =>
   (['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map(
     (method): ForeignRoute => ({
       ...{ method, path, right: 'viewer', body: 'none', failed: asMlflowError },
       answer: ({ raw }) => {
-        throw new Failure('mlflow_route_not_found', { method, path: (raw.url ?? '').split('?', 1)[0]!.slice(0, 200) })
+        const path = (raw.url ?? '').split('?', 1)[0]!.slice(0, 200)
+        const [, left] = leftOut.find(([pattern]) => pattern.test(path)) ?? []
+        throw new Failure('mlflow_route_not_found', { method, path, because: left === undefined ? '' : `: ${left} not part of Plinth` })
       },
     }),
   ),

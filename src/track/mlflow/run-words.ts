@@ -61,7 +61,7 @@ export const asMlflowRun = (run: TrackedRun, links: RunLinks | undefined) => ({
 const linked = (links: RunLinks | undefined) => ({
   inputs: compact({
     dataset_inputs: links?.datasets.map(({ tags, sourceType, ...dataset }) => ({
-      tags,
+      ...(tags.length > 0 && { tags }),
       dataset: compact({ ...dataset, source_type: sourceType }),
     })),
     model_inputs: links?.inputs.map(model => ({ model_id: model })),

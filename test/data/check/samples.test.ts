@@ -6,16 +6,14 @@ import { judgeQuality } from '../../../src/data/check/quality.ts'
 import { findShortcuts } from '../../../src/data/check/shortcuts.ts'
 import { openFacts } from '../../../src/data/facts.ts'
 import { importPictures } from '../../../src/data/import.ts'
-import { extractSample } from '../../../src/data/samples.ts'
-import { temporary } from '../folders.ts'
+import { sampleArchive, temporary } from '../folders.ts'
 
 test('the samples raise no false alarm: no shortcut, no blur, nothing tiny or odd', async t => {
   const folder = temporary(t)
   const facts = await openFacts(join(folder, 'facts'))
   t.after(() => facts.close())
   for (const name of ['emoji', 'fashion'] as const) {
-    await extractSample(name, join(folder, name))
-    const { rows, classes } = await importPictures(join(folder, name), { blobs: null, facts })
+    const { rows, classes } = await importPictures(sampleArchive(name), { blobs: null, facts })
     const known = rows.map(row => facts.get(row.content)!)
     const { dark, notes, ...lists } = judgeQuality(rows, known)
     assert.deepEqual(lists, { tiny: [], uniform: [], blurred: [], oddShaped: [] }, name)

@@ -12,12 +12,11 @@ import { namedScenes } from '../../../src/data/copies/names.ts'
 import { openFacts } from '../../../src/data/facts.ts'
 import { importPictures } from '../../../src/data/import.ts'
 import { extractSample } from '../../../src/data/samples.ts'
-import { decodePicture } from '../../../src/images/decode.ts'
 import { fingerprint, hashDistance } from '../../../src/images/fingerprint.ts'
 import type { ManifestRow } from '../../../src/sdk/index.ts'
-import { openBlobs } from '../../../src/storage/blobs.ts'
 import { randomNumbers } from '../../models/tiny-model.ts'
 import { temporaryFolder } from '../../track/homes.ts'
+import { sampleArchive } from '../folders.ts'
 
 const edits = {
   png: (file: string) => sharp(file).png({ compressionLevel: 1 }),
@@ -27,7 +26,7 @@ const edits = {
   mirror: (file: string) => sharp(file).flatten({ background: 'white' }).flop().png(),
 }
 
-test('edits of artwork are found again, the same each time, and hardly anything else is called a copy', async t => {
+test('edits of artwork are found again, and hardly anything else is called a copy', async t => {
   const folder = temporaryFolder(t)
   await extractSample('emoji', join(folder, 'sample'))
   const names = readdirSync(join(folder, 'sample', 'animal')).filter(name => name.endsWith('__noto.png'))
@@ -42,17 +41,8 @@ test('edits of artwork are found again, the same each time, and hardly anything 
     }
   const facts = await openFacts(join(folder, 'facts'))
   t.after(() => facts.close())
-  const blobs = openBlobs(join(folder, 'blobs'))
-  const manifest = await importPictures(join(folder, 'set'), { blobs, facts, accept: 'anything' })
-  const search = {
-    manifest,
-    dataset: 'd'.repeat(32),
-    facts,
-    picture: async ({ content }: ManifestRow) => decodePicture(await blobs.get(content), { formats: 'local' }),
-    seed: 1,
-  }
-  const copies = await findCopies(search)
-  assert.deepEqual(await findCopies(search), copies)
+  const manifest = await importPictures(join(folder, 'set'), { blobs: null, facts, accept: 'anything' })
+  const copies = await findCopies({ manifest, dataset: 'd'.repeat(32), facts, seed: 1 })
   const paths = copies.samePicture.map(group => group.map(row => manifest.rows[row]!.path))
   const original = (path: string) => made.get(path) ?? path
   const found = [...made].filter(([path, of]) =>
@@ -67,10 +57,9 @@ test('edits of artwork are found again, the same each time, and hardly anything 
 
 test('small pictures are alike only where every pixel is: clothes of 28 pixels give no edited copy', async t => {
   const folder = temporaryFolder(t)
-  await extractSample('fashion', join(folder, 'sample'))
   const facts = await openFacts(join(folder, 'facts'))
   t.after(() => facts.close())
-  const manifest = await importPictures(join(folder, 'sample'), { blobs: null, facts, accept: 'anything' })
+  const manifest = await importPictures(sampleArchive('fashion'), { blobs: null, facts, accept: 'anything' })
   const copies = await findCopies({ manifest, dataset: 'd'.repeat(32), facts })
   const edited = copies.samePicture.filter(group => new Set(group.map(row => manifest.rows[row]!.pixels)).size > 1)
   assert.deepEqual(edited, [])

@@ -57,7 +57,7 @@ function searchOf(pictures: readonly Pixels[], more: (index: number) => Partial<
     get: (content: string) => ({ fingerprint: prints[Number(content)]! }),
     grey: (content: string) => prints[Number(content)]!.grey,
   }
-  return { manifest: { rows }, dataset: 'd', facts, picture: async ({ content }: ManifestRow) => pictures[Number(content)]!, seed: 1 }
+  return { manifest: { rows }, dataset: 'd', facts, seed: 1 }
 }
 const strangers = (count: number) => Promise.all(Array.from({ length: count }, (_, seed) => landscape(240, 180, 1000 + seed)))
 
@@ -70,7 +70,8 @@ test('mirrored, turned, lighter and smaller copies are one picture with their or
     await pixels(open(original).linear(1.15, 0)),
     await pixels(open(original).resize(120, 90)),
   ]
-  const search = searchOf([...others, ...copies])
+  const pictures = [...others, ...copies]
+  const search = { ...searchOf(pictures), picture: async ({ content }: ManifestRow) => pictures[Number(content)]! } // for the recall
   const found = Copies.parse(await findCopies(search))
   assert.deepEqual(
     found.samePicture.map(group => [...group].sort((a, b) => a - b)),
@@ -149,11 +150,12 @@ test('every picture finds its nearest neighbour by features, across blocks and i
 
 test('an interruption ends the search with its reason', async () => {
   const controller = new AbortController()
-  const search = searchOf(await strangers(40))
+  const pictures = await strangers(40)
+  const search = searchOf(pictures)
   const reason = new Error('enough')
-  const picture = async (row: ManifestRow) => {
+  const picture = async ({ content }: ManifestRow) => {
     controller.abort(reason)
-    return search.picture(row)
+    return pictures[Number(content)]!
   }
   await assert.rejects(findCopies({ ...search, picture, signal: controller.signal }), error => error === reason)
   await assert.rejects(findCopies({ ...search, signal: AbortSignal.abort(reason) }), error => error === reason)
