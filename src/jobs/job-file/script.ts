@@ -16,16 +16,16 @@ export interface ScriptOptions {
 export function specOfCommand(words: readonly string[], { workdir, env }: ScriptOptions): JobSpec {
   const [target = '', ...rest] = words
   const isFile = existsSync(target) && statSync(target).isFile()
-  const suffix = isFile ? extname(target).toLowerCase() : ''
+  const suffix = isFile ? extname(target).slice(1).toLowerCase() : ''
   if (!isFile && /[/.]\w*$/.test(target) && /\.(py|ipynb|js|mjs|ts|sh|ya?ml)$/i.test(target))
     throw new Failure('job_target_not_found', { target })
   const python = { ...noEnvironment, ...(env && environmentOf(env)) }
   const name = basename(target)
-  if (suffix === '.py') return plainSpec(name, { argv: ['python', target, ...rest] }, { workdir, runtime: python })
-  if (suffix === '.ipynb') return plainSpec(name, { argv: notebookCommand(target, rest) }, { workdir, runtime: python, notebook: target })
-  if (suffix === '.js' || suffix === '.mjs' || suffix === '.ts')
+  if (suffix === 'py') return plainSpec(name, { argv: ['python', target, ...rest] }, { workdir, runtime: python })
+  if (suffix === 'ipynb') return plainSpec(name, { argv: notebookCommand(target, rest) }, { workdir, runtime: python, notebook: target })
+  if (suffix === 'js' || suffix === 'mjs' || suffix === 'ts')
     return plainSpec(name, { argv: ['node', target, ...rest] }, { workdir, runtime: { kind: 'node' } })
-  if (suffix === '.sh') return plainSpec(name, { argv: ['bash', target, ...rest] }, { workdir, ...(env && { runtime: python }) })
+  if (suffix === 'sh') return plainSpec(name, { argv: ['bash', target, ...rest] }, { workdir, ...(env && { runtime: python }) })
   return plainSpec(name, { argv: [...words] }, { workdir, ...(env && { runtime: python }) })
 }
 
