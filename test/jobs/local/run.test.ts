@@ -41,6 +41,26 @@ test('setup comes first and once; its failure is told with its last words, and n
   assert.doesNotMatch(text, /never/)
 })
 
+test('an environment that cannot be made is told in its own words, and nothing of the job runs', async () => {
+  const python = { kind: 'python', requirements: 'missing.txt', lock: null, project: null, conda: null, python: null } as const
+  const { message, text, ...exit } = await engine.run('echo never', { runtime: python, setup: 'echo never' })
+  assert.deepEqual(how(exit), { exitCode: 126, signal: null, reason: 'environment_failed', phase: 'environment' })
+  assert.match(message!, /There is no file missing\.txt/)
+  assert.doesNotMatch(text, /never| {4}at /)
+})
+
+test('what the environment phase prepares is what the script runs in', async () => {
+  const { text, reason, job } = await engine.run('echo $PATH; echo $OMP_SCHEDULE', {
+    runtime: { kind: 'node' },
+    envs: { OMP_SCHEDULE: 'guided' },
+  })
+  assert.equal(reason, null, text)
+  const observed = await engine.backend.observe(job, 1)
+  assert.ok(observed.status === 'ended' && observed.environment?.kind === 'node')
+  const [first] = text.split('\n').slice(-2)
+  for (const path of observed.environment.path) assert.ok(first!.split(':').includes(path))
+})
+
 test('each way to end has its code, its reason and words that say more', async () => {
   const work = join(engine.home, 'work')
   mkdirSync(work)
