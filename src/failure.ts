@@ -721,14 +721,14 @@ export const failures = {
   job_file_malformed: [400, '{file} is no sound job file: {problem}.', 'See docs/jobs.md for an example to start from.'],
   job_file_field: [400, 'The job file says something under {field} that cannot be read: {problem}.', 'See docs/jobs.md for each key.'],
   job_file_unsupported: [400, '{file} needs what is not done here: {fields}.', 'Take it out, or change it as said.'],
-  job_envs_missing: [400, 'The job needs values for: {names}.', 'Give each with the command: --envs {first}=VALUE'],
+  job_envs_missing: [400, 'The job needs values for: {names}.', 'Give each of them, such as --envs {first}=VALUE.'],
   job_secret_missing: [
     400,
     'The job needs the secret {name}, and nothing is set under that name.',
     'Set {name} in your environment, then run it with --secret {name}.',
   ],
   job_target_not_found: [404, 'There is no file {target}.', 'Check the path; a command of words stands behind --.'],
-  server_not_started: [500, 'plinth up did not start in the background.', 'See {log} in the home, or start it yourself: plinth up'],
+  server_not_started: [500, 'plinth up did not start in the background.', 'See {log} in the home, or start it yourself with plinth up.'],
   job_environment_file: [
     400,
     'The environment cannot be made from {file}: {problem}.',
