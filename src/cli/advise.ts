@@ -30,6 +30,8 @@ export default defineCommand({
     inference: { type: 'boolean', summary: 'only predictions, no training' },
     samples: { type: 'integer', minimum: 1, maximum: 1e12, summary: 'how many samples a round has' },
     epochs: { type: 'integer', minimum: 1, maximum: 1_000_000, summary: 'how many rounds' },
+    rows: { type: 'integer', minimum: 1, maximum: 1e12, summary: 'rows of a table, for scikit-learn and the like' },
+    columns: { type: 'integer', minimum: 1, maximum: 1e9, summary: 'its columns' },
     devices: { type: 'string', value: 'NAMES', summary: 'accelerators that are not here to compare with: H100,A100:8,L4' },
     prices: { type: 'string', value: 'FILE', summary: 'a table of machines and what they cost an hour' },
     measure: { type: 'boolean', summary: 'measure this machine again' },

@@ -27,7 +27,7 @@ export interface LocalDevice {
   why: string | null
   /** From an override file: said so wherever it is shown. */
   fake: boolean
-  /** Value of its vendor's variable that shows a program this device alone, see visible.ts. */
+  /** Number among its vendor's devices; null: not known. */
   index: number | null
 }
 

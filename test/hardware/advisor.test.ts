@@ -43,6 +43,7 @@ const shape: fc.Arbitrary<Shape> = fc.oneof(
     vocabulary: fc.option(fc.integer({ min: 100, max: 100_000 })),
   }),
   fc.constant({ kind: 'dense' as const }),
+  fc.record({ kind: fc.constant('table' as const), rows: fc.integer({ min: 1, max: 1e9 }), columns: fc.integer({ min: 1, max: 1e4 }) }),
 )
 const workload: fc.Arbitrary<Workload> = fc
   .record({
@@ -101,6 +102,13 @@ test('an interval is the sum of its terms, end by end, and every term has an ord
       assert.ok(close(larger.likely, Math.max(a.likely, b.likely)) && larger.high >= Math.max(a.high, b.high) * (1 - 1e-9))
     }),
   )
+})
+
+test('a table is two to five times itself in memory, and no time is made up for it', () => {
+  const { workload: work } = workloadOf({ rows: 1_000_000, columns: 100 }, null)
+  const [data] = memoryOf(work, processor).terms
+  assert.deepEqual([data!.low, data!.likely, data!.high], [1.6e9, 2.4e9, 4e9])
+  assert.equal(timeOf(work, processor), null)
 })
 
 test('more parameters, larger batches and more samples never need less', () => {
@@ -331,6 +339,7 @@ test('a script is read for what it says, not run; what is said on the command li
 
 test('too little to go by is refused with what to say', () => {
   assert.throws(() => workloadOf({}, null), { code: 'advice_incomplete', next: /--params 25M/ })
+  assert.throws(() => workloadOf({ rows: 5 }, null), { code: 'advice_incomplete' })
   assert.throws(() => workloadOf({ backbone: 'resnet51' }, null), { code: 'advice_incomplete', next: /resnet50/ })
   for (const text of ['', 'lots', '25Q', '-3', '0', '1e99'])
     assert.throws(() => readCount(text, '--params'), { code: 'advice_incomplete' }, text)

@@ -25,6 +25,7 @@ const stateBytes: Record<Optimiser, { full: number; half: Range }> = {
 }
 
 export function memoryOf(workload: Workload, { kind, count, exchange }: Pick<Target, 'kind' | 'count' | 'exchange'>): Estimate {
+  if (workload.shape.kind === 'table') return memoryOfTable(workload.shape, kind)
   const { parameters, trained, precision, optimiser, training, sharding } = workload
   const share = (from: 1 | 2 | 3) => (sharding !== 'none' && Number(sharding.slice(4)) >= from ? 1 / count : 1)
   const half = precision === 'bfloat16' || precision === 'float16'
@@ -51,11 +52,23 @@ export function memoryOf(workload: Workload, { kind, count, exchange }: Pick<Tar
   return estimate('bytes', [
     ...terms,
     term('fragments', times(held, { low: 0, likely: 0.07, high: 0.15 }), 'estimated', 'what the allocator cannot use'),
-    kind === 'accelerator'
-      ? term('context', { low: 0.3e9, likely: 0.8e9, high: 2e9 }, 'estimated', 'the runtime of the device, a process')
-      : term('program', { low: 0.2e9, likely: 0.6e9, high: 1.2e9 }, 'estimated', 'the interpreter and the framework, with its libraries'),
+    runtime(kind),
   ])
 }
+
+/** Libraries copy what they are given: to their own order of numbers, to sorted columns, to each process. */
+function memoryOfTable({ rows, columns }: { rows: number; columns: number }, kind: Target['kind']): Estimate {
+  const data = times({ low: 2, likely: 3, high: 5 }, rows * columns * 8)
+  return estimate('bytes', [
+    term('table', data, 'estimated', `${short(rows)} rows of ${columns} numbers, two to five copies`),
+    runtime(kind),
+  ])
+}
+
+const runtime = (kind: Target['kind']) =>
+  kind === 'accelerator'
+    ? term('context', { low: 0.3e9, likely: 0.8e9, high: 2e9 }, 'estimated', 'the runtime of the device, a process')
+    : term('program', { low: 0.2e9, likely: 0.6e9, high: 1.2e9 }, 'estimated', 'the interpreter and the framework, with its libraries')
 
 function activations(workload: Workload, count: number) {
   const { batch, training, shape, precision, parameters } = workload

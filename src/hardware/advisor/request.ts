@@ -23,6 +23,8 @@ export interface Said {
   sharding?: Sharding | undefined
   recompute?: boolean | undefined
   inference?: boolean | undefined
+  rows?: number | undefined
+  columns?: number | undefined
 }
 
 export interface Asked {
@@ -43,6 +45,7 @@ export function readCount(text: string, flag: string): number {
 
 /** `samples`: pictures that were counted in a folder. throws advice_incomplete */
 export function workloadOf(said: Said, script: ScriptFacts | null, samples: number | null = null): Asked {
+  if (said.rows !== undefined || said.columns !== undefined) return tableAsked(said, script)
   const network = networkOf(said, script)
   const parameters = said.params !== undefined ? readCount(said.params, '--params') : network ? network.parameters * 1e6 : null
   if (parameters === null)
@@ -83,6 +86,20 @@ export function workloadOf(said: Said, script: ScriptFacts | null, samples: numb
     notes.push('Not counted: the scores of every word at the end. Give --vocabulary; in small models they are most of the memory.')
   if (workload.samples === null) notes.push('How long the whole run takes is not known without --samples.')
   return { workload, framework: script?.framework ?? 'pytorch', notes }
+}
+
+/** throws advice_incomplete */
+function tableAsked({ rows, columns }: Said, script: ScriptFacts | null): Asked {
+  if (rows === undefined || columns === undefined)
+    throw new Failure('advice_incomplete', { problem: 'a table has rows and columns', remedy: 'Give both: --rows 1000000 --columns 50.' })
+  return {
+    workload: {
+      ...{ training: true, parameters: columns, trained: columns, precision: 'float32', optimiser: 'sgd', batch: rows },
+      ...{ shape: { kind: 'table', rows, columns }, recompute: false, sharding: 'none', samples: rows, epochs: 1 },
+    },
+    framework: script?.framework ?? 'scikit-learn',
+    notes: ['How long it takes depends on the method; it is not forecast. Try a tenth of the rows first.'],
+  }
 }
 
 function networkOf(said: Said, script: ScriptFacts | null): Network | null {

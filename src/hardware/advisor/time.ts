@@ -19,10 +19,10 @@ export interface Time {
   steps: number | null
 }
 
-/** Null where nothing is known of the device's arithmetic in this precision. */
+/** Null where nothing is known of the device's arithmetic in this precision, or of what the method does with a table. */
 export function timeOf(workload: Workload, target: Target): Time | null {
   const operations = target.operations(workload.precision)
-  if (operations === null) return null
+  if (operations === null || workload.shape.kind === 'table') return null
   const { batch, training, parameters, trained, precision, samples, epochs, recompute } = workload
   const cost = costOfSample(workload)
   const each = Math.ceil(batch / target.count)

@@ -14,8 +14,10 @@ export type Shape =
   | { kind: 'picture'; size: number; network: Network | null }
   /** Transformers over tokens. What is null is worked out from the number of parameters. */
   | { kind: 'sequence'; length: number; layers: number | null; hidden: number | null; heads: number | null; vocabulary: number | null }
-  /** Every parameter is used once a sample: tables, dense layers; nothing else is known. */
+  /** Every parameter is used once a sample: dense layers; nothing else is known. */
   | { kind: 'dense' }
+  /** A table that is learned from as a whole, as scikit-learn, XGBoost and the like do. */
+  | { kind: 'table'; rows: number; columns: number }
 
 export interface Workload {
   training: boolean

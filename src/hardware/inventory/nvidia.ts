@@ -4,7 +4,7 @@
  */
 import { basename } from 'node:path'
 import { canonicalName, knownAccelerator } from '../accelerators.ts'
-import { type Answer, type System, within } from '../system.ts'
+import type { Answer, System } from '../system.ts'
 import { type Device, device, type FoundDevices, type Holder, numberOf, type Obstacle, wordOf } from './device.ts'
 import { cardObstacles, deviceObstacles, saidByTool, toolAbsent } from './nvidia-obstacles.ts'
 import { busAddress, type Card } from './pci.ts'
@@ -286,6 +286,6 @@ async function unknownCard(card: Card, said: Obstacle | null, system: System): P
     address: card.address,
     numa: card.numa,
     nodes: ['/dev/nvidiactl', '/dev/nvidia-uvm'],
-    obstacles: (await within(2000, cardObstacles(card, said, system))) ?? [],
+    obstacles: await cardObstacles(card, said, system),
   })
 }
