@@ -1,5 +1,6 @@
 /** The composition root of `plinth up`: one process that tracks runs and keeps models, behind one HTTP application. */
 import { createHash } from 'node:crypto'
+import { cpus, hostname } from 'node:os'
 import { join } from 'node:path'
 import type { Server as TlsServer } from 'node:tls'
 import { serverAddress, storedToken } from './accounts/credentials.ts'
@@ -241,7 +242,16 @@ function hostOfJobs(
     if (!keeper) return { backends, secrets, controller: null }
     const { createController } = await import('./jobs/loop.ts')
     const { onError } = keeper
-    const controller = createController({ db: home.db, backends: [local], secrets, tracking: trackingOf(home, secrets, keeper), onError })
+    const controller = createController({
+      ...{ db: home.db, backends: [local], secrets, tracking: trackingOf(home, secrets, keeper), onError },
+      machine: {
+        folderOf: (_, job, attempt) => join(jobsFolder(home), String(job), String(attempt)),
+        devices: async () => devicesOf(await machine.inventory()),
+        processes: (_, job, attempt) => local.processes(job, attempt),
+        about: { host: hostname(), platform: `${process.platform}-${process.arch}`, processor: cpus()[0]?.model.trim() ?? process.arch },
+        version,
+      },
+    })
     return { backends, secrets, controller }
   }
   return () => {

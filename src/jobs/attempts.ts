@@ -12,6 +12,7 @@ import { Failure, forOthers } from '../failure.ts'
 import { comesAgain, endOf } from './after.ts'
 import type { Allocation, Attempt, Exit } from './attempt.ts'
 import type { Backend, Observation } from './backend.ts'
+import { keepRecord, type Machine, type Recorded, recordAttempt } from './beside.ts'
 import type { Placed } from './board.ts'
 import { deviceOf, deviceTag } from './device.ts'
 import type { JobSecrets } from './secrets.ts'
@@ -25,6 +26,8 @@ export interface AttemptParts {
   secrets: JobSecrets
   /** Null: no runs are made. */
   tracking: JobTracking | null
+  /** Null: nothing is recorded of where they run. */
+  machine: Machine | null
   now(): number
   /** The processor of a node, for people. */
   processorOf(engine: string, node: string): string
@@ -49,11 +52,15 @@ export interface Attempts {
     seen?: Pick<Extract<Observation, { status: 'ended' }>, 'environment' | 'warnings'>,
   ): Promise<void>
   finish(row: ActiveRow): Promise<void>
+  /** What it was made of, at its run. */
+  record(row: ActiveRow, spec: JobSpec): Promise<void>
+  /** Said aloud from now on, in the place of what was said before. */
+  warn(row: Pick<ActiveRow, 'id' | 'attempt'>, text: string | null, before: string | null): Promise<void>
   /** The end of a job that never ran. */
   giveUp(job: number, status: 'failed' | 'cancelled', reason: JobReason, message: string): Promise<void>
 }
 
-export function createAttempts({ db, backends, secrets, tracking, now, processorOf, onError, signal }: AttemptParts): Attempts {
+export function createAttempts({ db, backends, secrets, tracking, machine, now, processorOf, onError, signal }: AttemptParts): Attempts {
   const attempts: Attempts = {
     async lease(job, spec, { engine, allocation }) {
       const attempt = job.attempt + 1
@@ -125,11 +132,12 @@ export function createAttempts({ db, backends, secrets, tracking, now, processor
 
     async moveOn(row, { status: seen, environment, warnings = [] }) {
       const status = row.stop === null ? seen : 'stopping'
-      const [text, told] = [environment && JSON.stringify(environment), JSON.stringify(warnings)]
+      const all = [...new Set([...(JSON.parse(row.warnings) as string[]), ...warnings])]
+      const [text, told] = [environment && JSON.stringify(environment), JSON.stringify(all)]
       const changes = {
         ...(status !== row.status && { status }),
         ...(text !== null && text !== row.environment && { environment: text }),
-        ...(warnings.length > 0 && told !== row.warnings && { warnings: told }),
+        ...(told !== row.warnings && { warnings: told }),
       }
       if (seen === row.attemptStatus && Object.keys(changes).length === 0) return
       await db.transaction().execute(async transaction => {
@@ -159,7 +167,8 @@ export function createAttempts({ db, backends, secrets, tracking, now, processor
       // clocks of two machines differ, and jump
       const ended = exit.ended >= (row.started ?? 0) && exit.ended <= time ? exit.ended : time
       await db.transaction().execute(async transaction => {
-        const stopped = (await jobRow(transaction, row.project, row.id)).stop !== null
+        const job = await jobRow(transaction, row.project, row.id)
+        const stopped = job.stop !== null
         const { status, reason } = endOf(exit.reason, stopped)
         const { numUpdatedRows } = await transaction
           .updateTable('job_attempts')
@@ -173,7 +182,7 @@ export function createAttempts({ db, backends, secrets, tracking, now, processor
         const again = comesAgain(spec, exit, { retries: row.retries, stopped })
         const told = {
           ...(seen?.environment && { environment: JSON.stringify(seen.environment) }),
-          ...(seen?.warnings && seen.warnings.length > 0 && { warnings: JSON.stringify(seen.warnings) }),
+          ...(seen?.warnings && { warnings: JSON.stringify([...new Set([...(JSON.parse(job.warnings) as string[]), ...seen.warnings])]) }),
         }
         await transaction
           .updateTable('jobs')
@@ -199,7 +208,15 @@ export function createAttempts({ db, backends, secrets, tracking, now, processor
     async finish(row) {
       const warnings: string[] = JSON.parse(row.warnings)
       const backend = backends.get(row.engine)
-      if (backend && tracking && row.run !== null) warnings.push(...(await keepOutputs(backend, tracking, row, row.run)))
+      if (backend && tracking && row.run !== null) {
+        if (machine) {
+          const { spec } = await jobRow(db, row.project, row.id)
+          // of what was recorded when it started this only says it again
+          await attempts.record(row, JSON.parse(spec) as JobSpec).catch(onError)
+          await keepRecord(machine, tracking, recordedOf(row, row.run)).catch(onError)
+        }
+        warnings.push(...(await keepOutputs(backend, tracking, row, row.run)))
+      }
       await db.transaction().execute(async transaction => {
         const { status: before, stop, attempt } = await jobRow(transaction, row.project, row.id)
         if (hasEnded(before) || attempt !== row.attempt) return
@@ -217,6 +234,27 @@ export function createAttempts({ db, backends, secrets, tracking, now, processor
           .execute()
       })
       await secrets.forget(row.id)
+    },
+
+    async record(row, spec) {
+      if (!machine || !tracking || row.run === null) return
+      const values = spec.secrets.length > 0 ? await secrets.read(row.id) : {}
+      await recordAttempt(machine, tracking, recordedOf(row, row.run), spec, values)
+    },
+
+    async warn({ id, attempt }, text, before) {
+      await db.transaction().execute(async transaction => {
+        const row = await transaction
+          .selectFrom('jobs')
+          .select('warnings')
+          .where('id', '=', id)
+          .where('attempt', '=', attempt)
+          .executeTakeFirst()
+        if (!row) return
+        const others = (JSON.parse(row.warnings) as string[]).filter(each => each !== text && each !== before)
+        const warnings = JSON.stringify(text === null ? others : [...others, text])
+        await transaction.updateTable('jobs').set({ warnings }).where('id', '=', id).execute()
+      })
     },
 
     async giveUp(job, status, reason, message) {
@@ -258,5 +296,9 @@ export function createAttempts({ db, backends, secrets, tracking, now, processor
   }
 }
 
+const recordedOf = ({ engine, id: job, attempt, project, allocation }: ActiveRow, run: string): Recorded => ({
+  ...{ engine, job, attempt, project, run },
+  allocation: JSON.parse(allocation),
+})
 const told = (error: unknown): string => (error instanceof Failure ? forOthers(error).message : 'see the log of the server')
 const nothing = { exitCode: null, signal: null, phase: 'environment' } as const

@@ -5,9 +5,11 @@
  */
 import type { Db } from '../db/open.ts'
 import { Failure, forOthers } from '../failure.ts'
+import type { DeviceWatch } from '../hardware/device-use.ts'
 import type { Allocation } from './attempt.ts'
 import { type AttemptParts, createAttempts } from './attempts.ts'
 import type { Backend } from './backend.ts'
+import { type Machine, watchDevices } from './beside.ts'
 import { type Decision, decide, type Leased, type Queued } from './decide.ts'
 import { createPossible, type Demand, demandOf, type EngineNode } from './demand.ts'
 import { dependencyOf } from './dependencies.ts'
@@ -25,6 +27,8 @@ export interface ControllerOptions {
   secrets: JobSecrets
   /** Null: jobs are not tracked. */
   tracking: JobTracking | null
+  /** Of attempts on this machine a record is made, and their accelerators are watched. */
+  machine?: Machine
   /** Milliseconds since 1970. */
   now?: () => number
   onError?(error: unknown): void
@@ -73,6 +77,7 @@ export function createController({
   backends: engines,
   secrets,
   tracking,
+  machine,
   now = Date.now,
   onError = () => {},
 }: ControllerOptions): Controller {
@@ -87,6 +92,9 @@ export function createController({
   const told = new Map<string, number>()
   const looksAt = new Map<string, number>()
   const doubts = new Map<number, string>()
+  /** Null: begun, or there is nothing to watch. */
+  const watches = new Map<string, DeviceWatch | null>()
+  const besides = new Set<Promise<unknown>>()
   const impossible = new Map<number, number>()
   const notBefore = new Map<number, number>()
   const holds = new Map<number, string>()
@@ -99,7 +107,7 @@ export function createController({
   let nodeList: { at: number; nodes: EngineNode[] } | null = null
 
   const parts: AttemptParts = {
-    ...{ db, backends, secrets, tracking, now, onError },
+    ...{ db, backends, secrets, tracking, now, onError, machine: machine ?? null },
     signal: closing.signal,
     processorOf: (engine, name) => nodeList?.nodes.find(node => node.engine === engine && node.name === name)?.processor ?? name,
   }
@@ -139,7 +147,7 @@ export function createController({
     if (row.stop !== null) await tellToStop(backend, row, { grace: row.grace ?? spec.timeouts.stop, reason: 'cancelled' })
     else if (row.attemptStatus === 'starting' && !begun.has(key)) {
       const outcome = await attempts.begin(row, spec)
-      if (outcome === 'begun') begun.add(key)
+      if (outcome === 'begun') hasBegun(row, spec)
       else if (outcome === 'unknown') notBefore.set(row.id, now() + 2_000)
       else {
         machinesMayHaveChanged()
@@ -155,6 +163,7 @@ export function createController({
     doubts.delete(row.id)
     if (seen.status === 'ended') {
       await attempts.end(row, spec, seen.exit, seen)
+      watches.get(key)?.stop()
       if (seen.exit.reason !== null) machinesMayHaveChanged()
       dirty = true
     } else if (seen.status === 'lost') {
@@ -166,17 +175,51 @@ export function createController({
       dirty = true
     } else {
       await attempts.moveOn(row, seen)
+      if (seen.status === 'running') await watch(backend, row, spec)
       const { run } = spec.timeouts
       if (run !== null && seen.status === 'running' && now() > seen.since + (run + overdue) * 1000)
         await tellToStop(backend, row, { grace: spec.timeouts.stop, reason: 'timeout' })
     }
   }
 
+  function hasBegun(row: ActiveRow, spec: JobSpec): void {
+    begun.add(`${row.id}/${row.attempt}`)
+    beside(attempts.record(row, spec))
+  }
+  function beside(work: Promise<unknown>): void {
+    const working: Promise<unknown> = work.catch(onError).then(() => besides.delete(working))
+    besides.add(working)
+  }
+
+  /** A job that computes without the accelerator that it asked for is told so, or stopped where it wants that. */
+  async function watch(backend: Backend, row: ActiveRow, spec: JobSpec): Promise<void> {
+    const key = `${row.id}/${row.attempt}`
+    if (!machine || watches.has(key)) return
+    watches.set(key, null)
+    let before: string | null = null
+    const found = await watchDevices(
+      machine,
+      { engine: row.engine, job: row.id, attempt: row.attempt, allocation: JSON.parse(row.allocation) },
+      {
+        onError,
+        onDoubt: doubt => {
+          const text = doubt?.text ?? null
+          beside(attempts.warn(row, text, before))
+          before = text
+          if (!doubt?.notUsed) return
+          if (spec.requireDevice) beside(tellToStop(backend, row, { grace: spec.timeouts.stop, reason: 'device_missing' }))
+          if (tracking && row.run !== null) beside(tracking.tagRun(row.project, row.run, { 'plinth.device.used': 'false' }))
+        },
+      },
+    )
+    watches.set(key, found)
+  }
+
   /** Again only with less grace: the engine shortens what it was told. */
   async function tellToStop(
     backend: Backend,
     row: ActiveRow,
-    how: { grace: number; reason: 'cancelled' | 'timeout' | 'preempted' },
+    how: { grace: number; reason: 'cancelled' | 'timeout' | 'preempted' | 'device_missing' },
   ): Promise<void> {
     const key = `${row.id}/${row.attempt} ${how.reason}`
     if ((told.get(key) ?? Number.POSITIVE_INFINITY) <= how.grace) return
@@ -187,6 +230,8 @@ export function createController({
   function forget(job: number, key: string): void {
     begun.delete(key)
     looksAt.delete(key)
+    watches.get(key)?.stop()
+    watches.delete(key)
     for (const each of told.keys()) if (each.startsWith(`${key} `)) told.delete(each)
     known.delete(job)
     doubts.delete(job)
@@ -236,7 +281,7 @@ export function createController({
       try {
         if (!(await attempts.lease(row, spec, placed))) return
         const active = (await activeJobs(db, row.id))[0]
-        if (active && (await attempts.begin(active, spec)) === 'begun') begun.add(`${active.id}/${active.attempt}`)
+        if (active && (await attempts.begin(active, spec)) === 'begun') hasBegun(active, spec)
       } catch (error) {
         // its run cannot be made (the experiment was deleted): it never will, and its owner is told
         if (!(error instanceof Failure) || error.status >= 500) throw error
@@ -427,7 +472,7 @@ export function createController({
       next = Math.min(soonest, decideAt) - now()
     },
     async settled() {
-      while (busy.size > 0) await Promise.all(busy.values())
+      while (busy.size + besides.size > 0) await Promise.all([...busy.values(), ...besides])
     },
     why(job) {
       const held = holds.get(job)
@@ -456,6 +501,7 @@ export function createController({
       running = false
       clearTimeout(timer)
       closing.abort()
+      for (const each of watches.values()) each?.stop()
       await turning
       await controller.settled()
     },
