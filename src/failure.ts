@@ -728,7 +728,7 @@ export const failures = {
     'Set {name} in your environment, then run it with --secret {name}.',
   ],
   job_target_not_found: [404, 'There is no file {target}.', 'Check the path; a command of words stands behind --.'],
-  server_not_started: [500, 'plinth up did not start in the background.', 'See {log} in the home, or start it yourself with plinth up.'],
+  server_not_started: [500, 'A server did not start in the background.', 'See {log} in the home, or start it yourself with plinth up.'],
   job_environment_file: [
     400,
     'The environment cannot be made from {file}: {problem}.',
