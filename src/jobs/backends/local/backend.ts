@@ -265,14 +265,14 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     for (const pipe of pipes) if (!(await exists(pipe))) missing.push(pipe)
     // two that make them at once: the second is told that they are there
     if (missing.length > 0) await run('mkfifo', ['-m', '600', ...missing]).catch(() => {})
-    const environmentPhase = (await exists(environmentPhasePath)) ? [environmentPhasePath] : []
+    const environmentPhase = (await exists(environmentPhasePath)) ? environmentPhasePath : ''
     let log: number
     try {
       log = openSync(paths.shimLog, 'a', 0o600)
     } catch (error) {
       throw storageFailure(error, paths.shimLog)
     }
-    const child = spawn(process.execPath, [...shimFlags, shimPath, folder, ...environmentPhase], {
+    const child = spawn(process.execPath, [...shimFlags, shimPath, folder, environmentPhase, '3'], {
       cwd: '/',
       detached: true,
       stdio: ['ignore', log, log, 'pipe'],

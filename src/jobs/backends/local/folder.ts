@@ -19,6 +19,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeFileSync,
   writeSync,
@@ -195,5 +196,23 @@ export function readBorn(path: string): Record<'leader' | 'wrapper', { pid: numb
     return { leader: { pid: Number(pid), birth: birth! }, wrapper: { pid: Number(above), birth: itsBirth } }
   } catch {
     return null
+  }
+}
+
+export function readText(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
+}
+
+export const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+
+export function isEmpty(path: string): boolean {
+  try {
+    return readdirSync(path).length === 0
+  } catch {
+    return true
   }
 }

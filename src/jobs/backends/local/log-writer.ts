@@ -53,7 +53,14 @@ export function openLog(folder: string, options: LogOptions): LogWriter {
   const gone = { lines: 0, told: 0, code: '' }
   let errors: string[] = []
 
-  if (size > 0 && !endsWithNewline(segmentPath(folder, start), size)) append('\n', 1) // whoever wrote before was killed in the middle
+  const before = readEnd(segmentPath(folder, start), size)
+  if (size > 0 && !before.endsWith('\n')) append('\n', 1) // whoever wrote before was killed in the middle
+  const said = before.split('\n').flatMap(line => /^\d+ [oe] .*$/.exec(line)?.[0].slice(14) ?? [])
+  inspect(said.map(line => line.slice(2)).join('\n'), said.length)
+  errors = said
+    .filter(line => line.startsWith('e '))
+    .map(line => Buffer.from(line.slice(2), 'latin1').toString())
+    .slice(-20)
 
   function append(text: string, count: number): void {
     if (size >= (start === 0 ? limit / 2 : limit / 2 / tailPieces)) nextSegment()
@@ -159,12 +166,13 @@ function newlines(path: string, from: number): number {
   return count
 }
 
-function endsWithNewline(path: string, size: number): boolean {
+/** What stands at the end of a log already, one byte a character: as much as is needed to go on. */
+function readEnd(path: string, size: number): string {
   const file = openSync(path, 'r')
-  const last = Buffer.alloc(1)
-  readSync(file, last, 0, 1, size - 1)
+  const end = Buffer.alloc(Math.min(size, lineLimit))
+  readSync(file, end, 0, end.length, size - end.length)
   closeSync(file)
-  return last[0] === 10
+  return end.toString('latin1')
 }
 
 /** Cuts a stream of bytes into lines. `longest`: bytes that a cut leaves in hand, so that no secret is cut in two. */

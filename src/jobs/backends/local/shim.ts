@@ -1,38 +1,28 @@
 /**
- * Supervises one attempt, as a process of its own that outlives the server: `node shim.ts FOLDER [ENVIRONMENT_PHASE]`. It takes the attempt
- * through its phases, writes the log, keeps the limits, ends it when it is told to, and writes down how it ended.
+ * Supervises one attempt, as a process of its own that outlives the server: `node shim.ts FOLDER [PROGRAM [FD]]` (of the phase
+ * `environment`; where whoever started it waits for a word). It takes the attempt through its phases, writes the log, keeps the limits, ends it when it is told to, and writes down how it ended.
  *
  * It may be killed at any instant. All that it knows is on disk before it acts on it, so another one, started on the same folder, goes on
  * where it was: with processes that run, with those that ended meanwhile, with a phase that was not begun.
  *
  * Only node: modules are imported, and no more of them than it takes: there is one of these for each job.
  */
-import { spawn } from 'node:child_process'
-import {
-  closeSync,
-  existsSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  unlinkSync,
-  utimesSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, existsSync, readdirSync, rmSync, unlinkSync, utimesSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Attempt, Exit, Phase, PreparedEnvironment } from '../../attempt.ts'
+import type { Attempt, Exit, Phase } from '../../attempt.ts'
 import { type Groups, makeGroups, noGroups } from './cgroups.ts'
-import { longestWord, ranksOf, runWords, shellWords, wrapper } from './command.ts'
+import { ranksOf } from './command.ts'
 import {
   claim,
   files,
+  isEmpty,
+  isFolder,
   type Placement,
   pipePath,
   readBorn,
   readExitCode,
   readJson,
-  reserveReport,
+  readText,
   reserveRoom,
   type StopFile,
   writeExit,
@@ -40,13 +30,14 @@ import {
   writeReserved,
 } from './folder.ts'
 import { createHerd, pause } from './herd.ts'
+import { type Launcher, launch, type Work, workOf } from './launch.ts'
 import { openLog } from './log-writer.ts'
 import { createLookout } from './lookout.ts'
 import { createMemoryWatch } from './memory.ts'
 import { findPorts } from './ports.ts'
 import { findMembers, identityOf, isAlive, nameOf, signal, uptime } from './processes.ts'
-import { openForPrinting, openPump, type Pump, readPipe } from './pump.ts'
-import { checkpointFolder, inheritedVariables, type Ports, type Rank, variablesOf } from './variables.ts'
+import { openPump, type Pump, readPipe } from './pump.ts'
+import { checkpointFolder, type Ports, type Rank } from './variables.ts'
 import { type Cause, verdictOf } from './verdict.ts'
 
 /** phase.json. Clock times are those of the machine's uptime, which no change of the date moves. */
@@ -70,19 +61,7 @@ interface CauseFile extends Cause {
   first: number | null
 }
 
-interface Work {
-  name: string
-  files: string
-  rank: Rank | null
-  /** undefined: it runs, or is about to; null: it ended and nobody knows how. */
-  code: number | null | undefined
-  refused: string | null
-  /** A shim before this one started it, or its wrapper is gone: nobody tells how it ends, so it is looked at. */
-  watched: boolean
-  terminated: boolean
-}
-
-const [folder, environmentPhase] = process.argv.slice(2) as [string, string | undefined]
+const [folder, environmentPhase = '', starter = ''] = process.argv.slice(2) as [string, string?, string?]
 const paths = files(folder)
 const seconds = 1000
 /** Milliseconds between two looks at everything. */
@@ -91,6 +70,7 @@ const tickEvery = 2 * seconds
 const leftoverPatience = 1 * seconds
 const leftoverGrace = 10 * seconds
 
+let starterTold = false
 process.on('uncaughtException', error => {
   tellStarter(error.message)
   process.stderr.write(`${new Date().toISOString()} ${error.stack}\n`)
@@ -112,6 +92,7 @@ let phase: PhaseFile = begun ?? { phase: 'environment', since: Date.now(), clock
 /** When somebody outside wants it to have ended at last, in milliseconds of the uptime. */
 let stopBy = Number.POSITIVE_INFINITY
 let works: Work[] = []
+let ports: Ports | null = null
 let settled = Promise.withResolvers<void>()
 let askedAll = false
 let finishing = false
@@ -150,6 +131,10 @@ for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
       spec.timeouts.stop,
     ),
   )
+const launcher: Launcher = {
+  ...{ attempt, placement, folder, secrets, groups, environmentPhase: environmentPhase || null, wrapperEnded },
+  failed: (work, why) => settle(work, 125, why),
+}
 const control = readPipe(paths.control, readReports)
 let timer = setTimeout(tick, tickEvery)
 tellStarter('.')
@@ -159,24 +144,23 @@ async function main(): Promise<void> {
   if (!isFirst) log.say('Its supervisor was gone; another one has taken over.')
   const order: Phase[] = ['environment', 'setup', 'run']
   for (const each of order.slice(order.indexOf(phase.phase))) {
-    const starts = await startsOf(each)
-    if (starts.length === 0) continue
-    if (cause === null) readStop()
+    const next = await worksOf(each)
+    if (next.length === 0) continue
+    readStop()
     const known = begun?.phase === each
     if (cause !== null && !known) break // asked to end before it began
-    phase = {
-      ...phase,
-      phase: each,
-      ...(!known && { since: Date.now() }),
-      clock: phase.clock ?? (each === 'environment' ? null : uptime()),
+    if (!known) {
+      phase = { ...phase, phase: each, since: Date.now(), clock: phase.clock ?? (each === 'environment' ? null : uptime()) }
+      writeReserved(folder, 'phase.json', phase)
+      if (each === 'run' && allocation.nodes.length > 1)
+        log.say(`${allocation.nodes.length} nodes are process groups on this one machine: a topology for tests.`)
     }
-    if (!known) writeReserved(folder, 'phase.json', phase)
     settled = Promise.withResolvers()
-    works = starts.map(({ work }) => work)
-    for (const { work, start } of starts) {
-      if (known) await resume(work, start)
-      else if (cause === null) start()
-      else settle(work, null) // the one before it could not be started
+    works = next
+    for (const work of works) openPumps(work.rank)
+    for (const work of works) {
+      if (known) await resume(work)
+      else start(work)
     }
     tick()
     await settled.promise
@@ -189,42 +173,27 @@ async function main(): Promise<void> {
   await finish()
 }
 
-interface Start {
-  work: Work
-  start(): void
+function start(work: Work): void {
+  if (cause !== null)
+    settle(work, null) // the one before it could not be started, or it is to end
+  else launch(work, ports, launcher)
 }
 
-async function startsOf(each: Phase): Promise<Start[]> {
-  if (each === 'run') {
-    const ranks = ranksOf(attempt)
-    const ports = readJson<Ports>(paths.ports) ?? (await findPorts(attempt.job, ranks.length))
-    writeJson(paths.ports, ports)
-    if (allocation.nodes.length > 1 && !existsSync(join(folder, 'run.0.born')))
-      log.say(`${allocation.nodes.length} nodes are process groups on this one machine: a topology for tests.`)
-    const words = () => runWords(spec, scriptFile('run', 'argv' in spec.run ? '' : spec.run.shell))
-    return ranks.map(rank => startOf(each, rank.index, words, rank, ports))
-  }
-  if (each === 'setup')
-    return spec.setup === null ? [] : [startOf(each, 0, () => shellWords(spec.setup!, scriptFile('setup', spec.setup!)), null, null)]
-  if (!environmentPhase || (spec.runtime.kind === 'none' && !spec.autolog && spec.notebook === null)) return []
-  return [startOf(each, 0, () => [process.execPath, environmentPhase, folder], null, null)]
+/** The processes of a phase; none: there is no such phase. */
+async function worksOf(each: Phase): Promise<Work[]> {
+  if (each === 'setup') return spec.setup === null ? [] : [workOf(folder, each, null)]
+  if (each === 'environment')
+    return environmentPhase === '' || (spec.runtime.kind === 'none' && !spec.autolog && spec.notebook === null)
+      ? []
+      : [workOf(folder, each, null)]
+  const ranks = ranksOf(attempt)
+  ports = readJson<Ports>(paths.ports) ?? (await findPorts(attempt.job, ranks.length))
+  writeJson(paths.ports, ports)
+  return ranks.map(rank => workOf(folder, each, rank))
 }
 
-function startOf(each: Phase, index: number, words: () => readonly string[], rank: Rank | null, ports: Ports | null): Start {
-  const name = `${each}.${index}`
-  const work: Work = { name, files: join(folder, name), rank, code: undefined, refused: null, watched: false, terminated: false }
-  openPumps(index, rank)
-  return { work, start: () => launch(work, words, ports) }
-}
-
-/** A text that is too long for a word of the command line stands in a file. */
-function scriptFile(name: string, text: string): string {
-  const path = join(folder, `${name}.sh`)
-  if (Buffer.byteLength(text) > longestWord && !existsSync(path)) writeFileSync(path, text, { mode: 0o600 })
-  return path
-}
-
-function openPumps(index: number, rank: Rank | null): void {
+function openPumps(rank: Rank | null): void {
+  const index = rank?.index ?? 0
   const pumped = pumps.get(index)
   if (pumped) {
     pumped.rank = rank // the same pipe serves the phases before
@@ -248,55 +217,15 @@ function prefixOf(rank: Rank | null): string {
   return rank.perNode === 1 ? `[node ${rank.node}] ` : `[node ${rank.node}, process ${rank.local}] `
 }
 
-function launch(work: Work, words: () => readonly string[], ports: Ports | null): void {
-  const { name, rank } = work
-  const prepared = readJson<PreparedEnvironment>(paths.environment)
-  const inherited = inheritedVariables(process.env)
-  const own = name.startsWith('environment.')
-    ? Object.fromEntries(Object.entries(process.env).filter(([key]) => key === 'PLINTH_HOME' || key === 'PLINTH_CACHE'))
-    : {}
-  const env = { ...variablesOf({ attempt, folder, inherited, prepared, secrets, rank, ports, process: name }), ...own }
-  const cwd = spec.workdir ?? paths.work
-  if (!isFolder(cwd)) {
-    settle(work, 125, `Its folder ${cwd} is not there.`)
-    return
-  }
-  const node = name.startsWith('environment.') ? null : (rank?.node ?? 0)
-  const cores = placement.cores[node ?? 0] ?? ''
-  const index = rank?.index ?? 0
-  const out = openForPrinting(pipePath(folder, index, 'out'))
-  const err = openForPrinting(pipePath(folder, index, 'err'))
-  // spawn answers with `error` or throws, by what is wrong
-  const failed = (error: unknown) => settle(work, 125, `It could not be started: ${(error as Error).message}`)
-  try {
-    reserveReport(work.files)
-    const entrances = groups.entrances(node).join('\n')
-    const child = spawn('/bin/sh', ['-c', wrapper, 'plinth', work.files, name, paths.control, entrances, cores, ...words()], {
-      cwd,
-      env,
-      detached: true,
-      stdio: ['ignore', out, err],
-    })
-    child.on('error', failed)
-    child.on('exit', (code, by) => wrapperEnded(work, code, by))
-  } catch (error) {
-    failed(error)
-  } finally {
-    closeSync(out)
-    closeSync(err)
-  }
-}
-
 /** A process that a shim before this one started, or was about to. */
-async function resume(work: Work, start: () => void): Promise<void> {
+async function resume(work: Work): Promise<void> {
   for (;;) {
     const code = readExitCode(`${work.files}.exit`)
     if (code !== undefined) return settle(work, code)
     if (readBorn(`${work.files}.born`) !== null) break
     const members = findMembers(attempt.cookie)
     // between fork and the first line of its wrapper: it says who it is in a moment
-    if (!members.some(({ belongsTo }) => belongsTo === work.name || belongsTo === 'supervisor'))
-      return cause === null ? start() : settle(work, null)
+    if (!members.some(({ belongsTo }) => belongsTo === work.name || belongsTo === 'supervisor')) return start(work)
     await pause(10)
   }
   work.watched = true
@@ -310,7 +239,10 @@ function wrapperEnded(work: Work, exit: number | null, by: NodeJS.Signals | null
   const born = readBorn(`${work.files}.born`)
   if (code !== undefined) settle(work, code)
   else if (born && isAlive(born.leader)) work.watched = true
-  else settle(work, by === 'SIGKILL' ? 137 : by === null && !born ? exit : null)
+  else if (born) settle(work, by === 'SIGKILL' ? 137 : null)
+  else if (by !== null && work.launches < 3)
+    start(work) // killed before it began
+  else settle(work, 125, exit === null ? `It was killed by ${by} before it began.` : 'It could not be started.')
 }
 
 function readReports(bytes: Buffer): void {
@@ -326,8 +258,7 @@ function readReports(bytes: Buffer): void {
 function settle(work: Work, code: number | null, refused: string | null = null): void {
   if (work.code !== undefined) return
   work.code = code
-  work.refused =
-    refused ?? readText(`${work.files}.failed`) ?? (code === 125 && !readBorn(`${work.files}.born`) ? 'It could not be started.' : null)
+  work.refused = refused ?? readText(`${work.files}.failed`)
   if (code !== 0 && cause === null && works.some(each => each.code === undefined)) {
     const who = nameOfWork(work)
     log.say(`${who} ended with ${code ?? 'an unknown code'}: the others are stopped.`)
@@ -372,6 +303,10 @@ function readStop(): void {
 /** Everything that has its time. */
 function tick(): void {
   clearTimeout(timer)
+  if (!existsSync(paths.attempt)) {
+    void abandon()
+    return
+  }
   readStop()
   log.tick()
   touch(claimed!)
@@ -387,7 +322,9 @@ function tick(): void {
   for (const work of watched) lookAt(work)
   if (cause !== null) carryOut(cause, now)
   const soon = cause !== null || watched.length > 0 ? 200 : tickEvery
-  const next = Math.min(now + soon, runEnds, memoryLookAt, cause?.killAt ?? Number.POSITIVE_INFINITY)
+  const killAt = cause !== null && cause.killAt > now ? cause.killAt : Number.POSITIVE_INFINITY
+  const next = Math.min(now + soon, runEnds, memoryLookAt, killAt)
+  clearTimeout(timer) // of what happened meanwhile
   timer = setTimeout(tick, Math.max(5, next - now))
 }
 
@@ -420,33 +357,38 @@ function carryOut({ askAllAt, killAt }: CauseFile, now: number): void {
   herd.ask()
 }
 
+/** Its folder was removed under it: nobody can ask about it any more, or end it. */
+async function abandon(): Promise<void> {
+  await createHerd(attempt.cookie, null, () => new Set()).sweep()
+  groups.remove()
+  process.exit(71)
+}
+
 /** The script has ended: what it leaves running ends too. */
 async function endLeftovers(): Promise<string | null> {
   const asked = cause !== null
-  const patience = uptime() + (asked ? 0 : leftoverPatience)
-  while (herd.members().length > 0 && uptime() < patience) await pause(50)
+  await gone(uptime() + (asked ? 0 : leftoverPatience))
   const left = herd.members()
   if (left.length === 0) return null
-  if (!asked)
-    log.say(
-      `The script has ended and left ${left.length} running, which end too: ${left
-        .slice(0, 5)
-        .map(({ pid }) => `${nameOf(pid)} (${pid})`)
-        .join(', ')}`,
-    )
+  const names = left.slice(0, 5).map(({ pid }) => `${nameOf(pid)} (${pid})`)
+  if (!asked) log.say(`The script has ended and left ${left.length} running, which end too: ${names.join(', ')}`)
   herd.ask()
-  const killAt = asked ? cause!.killAt : uptime() + Math.min(leftoverGrace, spec.timeouts.stop * seconds)
-  while (herd.members().length > 0 && uptime() < killAt) {
-    await pause(50)
-    readStop()
-  }
+  await gone(cause?.killAt ?? uptime() + Math.min(leftoverGrace, spec.timeouts.stop * seconds))
   const stubborn = await herd.sweep()
   return stubborn === 0 ? null : `${stubborn} of its processes cannot be killed.`
 }
 
+/** Until nobody is left, or the time has come. */
+async function gone(at: number): Promise<void> {
+  while (herd.members().length > 0 && uptime() < Math.min(at, stopBy)) {
+    await pause(50)
+    readStop()
+  }
+}
+
 async function finish(): Promise<void> {
-  const remarks = [await endLeftovers()]
   finishing = true
+  const remarks = [await endLeftovers()]
   clearTimeout(timer)
   watchMemory(uptime())
   control.close()
@@ -555,10 +497,12 @@ function killsOnMachine(): number | null {
 
 /** Whoever started it waits for a word: a point, or what is wrong. */
 function tellStarter(word: string): void {
+  if (starter === '' || starterTold) return
+  starterTold = true
   try {
-    writeSync(3, word)
-    closeSync(3)
-  } catch {} // it is gone, or has been told
+    writeSync(Number(starter), word)
+    closeSync(Number(starter))
+  } catch {} // it is gone
 }
 
 /** Seen from another container, a supervisor lives as long as this file is new. */
@@ -566,24 +510,4 @@ function touch(path: string): void {
   try {
     utimesSync(path, new Date(), new Date())
   } catch {} // a read-only disk
-}
-
-function readText(path: string): string | null {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return null
-  }
-}
-
-function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
-}
-
-function isEmpty(path: string): boolean {
-  try {
-    return readdirSync(path).length === 0
-  } catch {
-    return true
-  }
 }
