@@ -1,5 +1,5 @@
 /**
- * What `plinth advise` says against what PyTorch takes on this processor: `node bench/advise.ts` with a Python that has torch and torchvision
+ * What `plinth advise` says against what PyTorch takes on this processor: `node bench/advise.ts [NAME …]` with a Python that has torch and torchvision
  * (PLINTH_PYTHON, or the peers'). A minute on an idle machine. Prints one line a training, and how many lie in their ranges.
  */
 import { spawnSync } from 'node:child_process'
@@ -40,7 +40,9 @@ console.log(
 )
 console.log('training            batch  size    memory MB: low  likely    high  really        a step ms: low  likely    high  really')
 const inside = { memory: 0, seconds: 0 }
-for (const [name, batch, size, optimiser, shape] of trainings) {
+const only = process.argv.slice(2)
+const chosen = trainings.filter(([name]) => only.length === 0 || only.includes(name))
+for (const [name, batch, size, optimiser, shape] of chosen) {
   const script = fileURLToPath(new URL('./advise.py', import.meta.url))
   const run = spawnSync(interpreter, [script, name, String(batch), String(size), optimiser, String(threads)], {
     encoding: 'utf8',
@@ -72,4 +74,4 @@ for (const [name, batch, size, optimiser, shape] of trainings) {
     `${name.padEnd(18)} ${String(batch).padStart(6)} ${String(size).padStart(5)}   ${cells(1e-6, memory.low, memory.likely, memory.high, really.memory)}${mark(within(memory, really.memory))}     ${cells(1e3, step.low, step.likely, step.high, really.seconds)}${mark(within(step, really.seconds))}`,
   )
 }
-console.log(`in their range: memory ${inside.memory} of ${trainings.length}, time ${inside.seconds} of ${trainings.length}`)
+console.log(`in their range: memory ${inside.memory} of ${chosen.length}, time ${inside.seconds} of ${chosen.length}`)

@@ -252,7 +252,9 @@ export function tools(found: Readonly<Record<ToolName, Tool>>, system: System): 
       status: 'ok',
       found: containers.length
         ? containers
-            .map(({ name, version, problem }) => `${name} ${version === 'unknown' ? '' : version}${problem ? `(${problem})` : ''}`.trim())
+            .map(({ name, version, problem }) =>
+              [name, version !== 'unknown' && version, problem && `(${problem})`].filter(Boolean).join(' '),
+            )
             .join(', ')
         : 'no docker, podman or apptainer; needed only for jobs with an image',
     },
