@@ -69,7 +69,12 @@ export const backUp = async (home: Home, to: string, options: BackupOptions) =>
   (await import('./track/backup.ts')).backUp(home, to, options)
 export const restore = async (from: string, to: string, options: RestoreOptions) =>
   (await import('./track/restore.ts')).restore(from, to, options)
-export const lookForGarbage = async (home: Home, options: { days: number }) => (await import('./track/gc.ts')).lookForGarbage(home, options)
+export const lookForGarbage = async (home: Home, options: { days: number }) => {
+  const [track, environments] = await Promise.all([import('./track/gc.ts'), import('./jobs/environments/store.ts')])
+  const { garbage, held } = await track.lookForGarbage(home, options)
+  // in the cache, which other homes share: not by the days that this one asks for
+  return { garbage: [...garbage, ...(await environments.findUnusedEnvironments())], held }
+}
 /** Deletes it; the database's file shrinks only where no server needs it meanwhile. Answers the bytes freed. */
 export const collectGarbage = async (home: Home, garbage: readonly Garbage[]): Promise<number> => {
   const freed = await (await import('./track/gc.ts')).collectGarbage(garbage)

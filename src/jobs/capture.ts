@@ -5,6 +5,7 @@
  *     capture/job.json     the record
  *     capture/code.diff    what differs from the commit, secrets masked
  *     capture/files.json   every file of the folder with its size and digest, but for what .plinthignore leaves out
+ *     capture/packages.txt what the installer chose, with hashes where there are some (environments/python.ts writes it)
  */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'

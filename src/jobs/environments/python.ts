@@ -1,5 +1,6 @@
 /** The environment of a job in Python: from a file of requirements, a project, a lock, a conda file, or the interpreter as it is. */
 import { basename, dirname, join, relative, resolve, sep } from 'node:path'
+import { makeFolder, writeFileAtomic } from '../../storage/disk.ts'
 import type { PreparedEnvironment } from '../attempt.ts'
 import { condaEnvironment } from './conda.ts'
 import { findInterpreter, type Interpreter } from './interpreters.ts'
@@ -28,6 +29,8 @@ export async function preparePython(request: EnvironmentRequest, runtime: Python
   const layers = [layer, ...(await request.moreLayers(interpreter, layer))]
   const pip = await unpackedPip(interpreter, toolOptions(request, {}, '/')).catch(() => null) // without it pip is missing in the job, no more
   const venv = join(request.folder, 'venv')
+  const packages = await packagesIn(layer.sites)
+  await keepList(request.folder, shared?.resolved ?? packages.map(line => `${line}\n`).join(''))
   const bin = await makeOverlay({ folder: venv, base: interpreter, layers, pip, hook: request.hook, programs: request.programs })
   return {
     kind: 'python',
@@ -36,10 +39,15 @@ export async function preparePython(request: EnvironmentRequest, runtime: Python
     path: [bin, ...path],
     interpreter: interpreter.base,
     version: interpreter.version,
-    packages: await packagesIn(layer.sites),
+    packages,
     seconds: Math.round(performance.now() - began) / 1000,
     reused: shared?.reused ?? false,
   }
+}
+
+/** Goes into the record of the run (capture.ts): with it and the same index the packages can be had again. */
+async function keepList(folder: string, list: string): Promise<void> {
+  await writeFileAtomic(join(await makeFolder(folder, 'capture'), 'packages.txt'), list)
 }
 
 async function find(request: EnvironmentRequest, runtime: PythonRuntime): Promise<Found> {

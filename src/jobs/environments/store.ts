@@ -50,6 +50,8 @@ export interface Obtained {
   reused: boolean
   /** Of the build, also where it is reused. */
   seconds: number
+  /** What the installer chose; null where the content says it already. */
+  resolved: string | null
 }
 
 export interface ObtainOptions {
@@ -82,7 +84,8 @@ export async function obtain(recipe: Recipe, { lease, say, signal }: ObtainOptio
     if (lease !== null) await takeLease(folder, lease)
     const now = new Date()
     await utimes(join(folder, '.complete'), now, now) // when it was last used
-    return { key, folder: join(folder, 'builds', complete.build), reused: before !== null, seconds: complete.seconds }
+    const resolved = await readResolved(folder)
+    return { key, folder: join(folder, 'builds', complete.build), reused: before !== null, seconds: complete.seconds, resolved }
   } finally {
     held.release()
   }
@@ -93,7 +96,7 @@ async function build(folder: string, recipe: Recipe, say: (line: string) => void
   await removeBuilds(folder)
   const id = randomBytes(6).toString('hex')
   const into = await makeFolder(folder, 'builds', id)
-  const resolved = await readFile(join(folder, 'resolved.txt'), 'utf8').catch(() => null)
+  const resolved = await readResolved(folder)
   say(`environment ${key.slice(0, 12)}: ${resolved === null ? 'is being built' : 'is being built again, from what it had'}`)
   await writeFileAtomic(join(folder, 'about.json'), `${JSON.stringify({ ...recipe.about, made: new Date().toISOString() }, null, 2)}\n`)
   try {
@@ -108,6 +111,8 @@ async function build(folder: string, recipe: Recipe, say: (line: string) => void
   await writeFileAtomic(join(folder, '.complete'), JSON.stringify(complete))
   return complete
 }
+
+const readResolved = (folder: string): Promise<string | null> => readFile(join(folder, 'resolved.txt'), 'utf8').catch(() => null)
 
 /** After a power cut .complete must not stand for files that are not there. One call for the file system: a flush of each of 30,000 files takes minutes. */
 function flush(folder: string): void {
@@ -223,7 +228,7 @@ export async function findUnusedEnvironments({ days = 30 }: { days?: number } = 
     found.push({
       path: join(folder, 'builds'),
       bytes: await sizeOf(join(folder, 'builds')),
-      reason: `environment of jobs, not used since ${new Date(unused).toISOString().slice(0, 10)}; made again, the same, when a job wants it`,
+      reason: 'environment that no job has used for long; made again, the same, when one wants it',
       remove: () => removeUnused(folder, before),
     })
   }
