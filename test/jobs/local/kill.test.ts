@@ -54,14 +54,11 @@ function startController(home: string, attempts: readonly Attempt[], lines: Line
   return child
 }
 
-/** Shims of a home: processes that lead a session and say what they are. */
+/** Shims of a home, and at times what one has just forked and is still its copy: that may be killed as well. */
 const shimsOf = (home: string): number[] =>
   processesWith('PLINTH_PROCESS=supervisor').filter(pid => {
     try {
-      const session = readFileSync(`/proc/${pid}/stat`, 'latin1')
-        .replace(/^.*\) /s, '')
-        .split(' ')[3]
-      return Number(session) === pid && readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`PLINTH_HOME=${home}\0`)
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`PLINTH_HOME=${home}\0`)
     } catch {
       return false
     }
@@ -84,18 +81,17 @@ test(`${kills} times kill -9 at random instants: no job is lost, started twice o
     const lines: Line[] = []
     let controller = startController(home, attempts, lines)
     for (let i = 0; i < 2 * together && killed.shim + killed.controller < kills; i++) {
-      await delay(random() * (i === 0 ? 500 : 120)) // the random instant
-      const who = random()
-      if (who < 0.9) {
-        const shims = shimsOf(home)
-        const victim = shims[Math.floor(random() * shims.length)]
-        if (victim !== undefined && kill(victim)) killed.shim++
-      }
-      if (who > 0.8 && controller.exitCode === null) {
-        controller.kill('SIGKILL')
-        killed.controller++
-        controller = startController(home, attempts, lines)
-      }
+      const isShim = random() < 0.75
+      // a shim that has just begun, or one in the middle of its job
+      if (isShim) await until(() => controller.exitCode !== null || shimsOf(home).length > 0, 'a shim')
+      await delay(random() * (isShim ? 100 : 400)) // the random instant
+      const shims = isShim ? shimsOf(home) : []
+      const victim = shims[Math.floor(random() * shims.length)]
+      if (victim !== undefined && kill(victim)) killed.shim++
+      if (isShim || controller.exitCode !== null) continue
+      controller.kill('SIGKILL')
+      killed.controller++
+      controller = startController(home, attempts, lines)
     }
     await until(
       () => controller.exitCode !== null,
