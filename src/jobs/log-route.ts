@@ -19,8 +19,9 @@ import { attemptsOf, hasEnded, jobRow } from './store.ts'
 const chunk = 256 * 1024
 /** Milliseconds after which something is sent, so that a proxy does not take a quiet job for a dead one. */
 const quiet = 15_000
-/** Milliseconds between two looks for the next attempt. */
+/** Milliseconds between two looks for the next attempt, and for one that has a row and no log. */
 const between = 250
+const starting = 50
 
 export const logRoute = ({ db, host, closing }: Pick<JobParts, 'db' | 'host' | 'closing'>): ForeignRoute => ({
   method: 'GET',
@@ -69,7 +70,8 @@ export const logRoute = ({ db, host, closing }: Pick<JobParts, 'db' | 'host' | '
       from: number,
       how: { follow: boolean; signal: AbortSignal; say: ReturnType<typeof writer> },
     ): Promise<void> {
-      const engine = (await attemptsOf(db, job)).find(each => each.attempt === number)?.engine
+      const rowOf = async () => (await attemptsOf(db, job)).find(each => each.attempt === number)
+      const engine = (await rowOf())?.engine
       const backend = engine === undefined ? undefined : backends.get(engine)
       let at = from
       if (backend) {
@@ -77,9 +79,14 @@ export const logRoute = ({ db, host, closing }: Pick<JobParts, 'db' | 'host' | '
         for (let over = false; !over && !how.signal.aborted; ) {
           const read = await backend.readLog(job, number, { offset: at, limit: chunk, follow: how.follow, signal: how.signal })
           const whole = lines.read(at, read)
-          over = read.end || (!how.follow && read.bytes.length === 0)
+          over = how.follow ? read.end : read.end || read.bytes.length === 0
           at = read.next
           if (whole.length > 0) await how.say({ attempt: number, lines: whole }, `${number}:${whole.at(-1)!.next}`)
+          // an engine knows nothing yet of what is only about to be started
+          if (over && how.follow && (await rowOf())?.ended === null) {
+            over = false
+            await pause(starting, how.signal)
+          }
         }
       }
       if (!how.signal.aborted) await how.say({ attempt: number, end: true, next: at }, `${number}:${at}`)
