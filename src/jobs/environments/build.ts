@@ -11,7 +11,8 @@ import { cache } from '../../config.ts'
 
 enableCompileCache(join(cache(), 'compiled'))
 const { prepareAttempt } = await import('./prepare.ts')
-const { Failure } = await import('../../failure.ts')
+const { Failure, forOthers } = await import('../../failure.ts')
+const { storageFailure } = await import('../../storage/disk.ts')
 
 const folder = resolve(process.argv[2] ?? '.')
 const stopping = new AbortController()
@@ -32,12 +33,19 @@ try {
   if (stopping.signal.aborted) process.exitCode = 143
   else {
     process.exitCode = 126
-    const shown =
-      error instanceof Failure
-        ? `${error.message}\n${error.next}`
-        : process.env['PLINTH_DEBUG'] === '1'
-          ? (error as Error).stack
-          : String(error)
-    process.stderr.write(`${shown}\n`)
+    process.stderr.write(`${shown(error)}\n`)
   }
+}
+
+/** It becomes the message of the attempt, which people elsewhere read: no path of this machine. */
+function shown(error: unknown): string {
+  if (process.env['PLINTH_DEBUG'] === '1') return String((error as Error).stack)
+  const { code, path } = error as NodeJS.ErrnoException
+  const refusedByDisk = !(error instanceof Failure) && /^(ENOSPC|EDQUOT|EROFS|EACCES|EPERM)$/.test(code ?? '')
+  const failure = refusedByDisk ? storageFailure(error, path ?? 'the cache') : error
+  if (failure instanceof Failure) {
+    const told = forOthers(failure)
+    return `${told.message}\n${told.next}`
+  }
+  return `The environment could not be prepared: ${String(error)}`
 }

@@ -7,8 +7,6 @@ import { readText } from '../../hardware/limits.ts'
 import { writeFileAtomic } from '../../storage/disk.ts'
 import { Attempt, type PreparedEnvironment } from '../attempt.ts'
 import { copyHook, hookVariables } from './hook.ts'
-import { prepareNode } from './node.ts'
-import { checkNotebook, notebookLayers } from './notebook.ts'
 import { notebookProgram } from './notebook-command.ts'
 import { preparePython } from './python.ts'
 import type { EnvironmentRequest } from './request.ts'
@@ -31,7 +29,8 @@ export async function prepareAttempt(
   const { spec, allocation, envs } = Attempt.parse(given)
   const workdir = spec.workdir ?? join(folder, 'work')
   await mkdir(workdir, { recursive: true })
-  if (spec.notebook !== null) await checkNotebook(workdir, spec.notebook)
+  const notebook = spec.notebook === null ? null : await import('./notebook.ts')
+  await notebook?.checkNotebook(workdir, spec.notebook!)
   const tracked = envs['MLFLOW_RUN_ID'] !== undefined
   const hook = tracked || spec.autolog || spec.notebook !== null ? await copyHook(folder) : null
   const request: EnvironmentRequest = {
@@ -45,7 +44,7 @@ export async function prepareAttempt(
     lease: folder,
     hook: tracked || spec.autolog ? hook : null,
     programs: spec.notebook === null ? {} : { [notebookProgram]: join(hook!, 'run_notebook.py') },
-    moreLayers: (interpreter, layer) => (spec.notebook === null ? Promise.resolve([]) : notebookLayers(request, interpreter, layer)),
+    moreLayers: (interpreter, layer) => notebook?.notebookLayers(request, interpreter, layer) ?? Promise.resolve([]),
     say: print,
     print,
     signal,
@@ -65,7 +64,7 @@ async function prepare(request: EnvironmentRequest, runtime: Attempt['spec']['ru
     case 'python':
       return await preparePython(request, runtime)
     case 'node':
-      return await prepareNode(request)
+      return await (await import('./node.ts')).prepareNode(request)
     case 'none':
       return { kind: 'none', key: null, envs: {}, path: [], interpreter: null, version: null, packages: [], seconds: 0, reused: false }
   }

@@ -2,12 +2,10 @@
 import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 import { makeFolder, writeFileAtomic } from '../../storage/disk.ts'
 import type { PreparedEnvironment } from '../attempt.ts'
-import { condaEnvironment } from './conda.ts'
 import { findInterpreter, type Interpreter } from './interpreters.ts'
 import { type Layer, makeOverlay } from './overlay.ts'
 import { packagesIn } from './packages.ts'
 import { unpackedPip } from './pip.ts'
-import { lockedProject, projectDependencies } from './project.ts'
 import type { EnvironmentRequest, PythonRuntime } from './request.ts'
 import { requiredPackages, toolOptions } from './required.ts'
 import { invalid, readRequirements } from './requirements.ts'
@@ -52,9 +50,11 @@ async function keepList(folder: string, list: string): Promise<void> {
 
 async function find(request: EnvironmentRequest, runtime: PythonRuntime): Promise<Found> {
   const { requirements, lock, project, conda } = runtime
-  if (conda !== null) return await condaEnvironment(request, conda)
-  if (lock !== null && basename(lock) === 'uv.lock') return await lockedProject(request, runtime.python, lock)
-  if (project !== null) return await projectDependencies(request, runtime.python, project)
+  // loaded when they are wanted: this phase is waited for by every job
+  if (conda !== null) return await (await import('./conda.ts')).condaEnvironment(request, conda)
+  if (lock !== null && basename(lock) === 'uv.lock')
+    return await (await import('./project.ts')).lockedProject(request, runtime.python, lock)
+  if (project !== null) return await (await import('./project.ts')).projectDependencies(request, runtime.python, project)
   const interpreter = await findInterpreter(runtime.python, request.machine)
   const file = requirements ?? lock
   if (file === null) {

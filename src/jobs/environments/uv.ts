@@ -54,7 +54,7 @@ export async function buildWithUv(
       '--output-file',
       output,
     ]
-    await succeed([...words, requirements.files[0]!.path])
+    await succeed([...words, `./${requirements.files[0]!.path}`]) // a name may begin with a dash
     return await readFile(output, 'utf8')
   }
   async function install(words: readonly string[]): Promise<void> {

@@ -198,3 +198,15 @@ test('no password of an index, of the job or of the machine, stands in the log o
   assert.ok(kept.length > 3)
   for (const text of [out, err, ...kept]) assert.doesNotMatch(text, /hunter2-token|machine-password/)
 })
+
+test('a cache that cannot be written is said as such, without the path of it', options, async () => {
+  const blocked = join(place.folder, 'a file')
+  writeFileSync(blocked, '')
+  const { code, err } = await place.prepare({
+    runtime: { requirements: 'requirements.txt' },
+    variables: { PLINTH_CACHE: join(blocked, 'cache') },
+  })
+  assert.equal(code, 126)
+  assert.equal(err.split('\n').length, 3, err)
+  assert.equal(err.includes(place.folder), false, err)
+})

@@ -103,6 +103,35 @@ test('uv, where it is, resolves and installs, and what it wrote down is used by 
   assert.match(err, /^The packages of wrong\.txt cannot be installed\. .*alpha==9/)
 })
 
+test('uv is called with constant words, whatever a file says', options, async () => {
+  const place = makePlace()
+  const calls = join(place.folder, 'calls')
+  // in the place of uv: it notes its words and does as little as will do
+  const standIn = `#!/bin/sh
+printf '%s\\n' "$*" >>${calls}
+case "$1 $2" in
+venv*) for last in "$@"; do :; done; exec python3 -m venv --without-pip "$last" ;;
+'pip compile') while [ "$1" != --output-file ]; do shift; done; printf 'alpha==1\\n' >"$2" ;;
+esac
+`
+  writeFileSync(join(place.folder, 'bin/uv'), standIn, { mode: 0o755 })
+  place.write('--x $(touch x)/r.txt', 'alpha ; python_version < "3" # $(touch x)\n--only-binary alpha\n-c c.txt\n')
+  place.write('--x $(touch x)/c.txt', '')
+  const prepared = await place.prepare({ runtime: { requirements: '--x $(touch x)/r.txt' } })
+  assert.equal(prepared.code, 0, prepared.err)
+  const words = readFileSync(calls, 'utf8')
+    .trim()
+    .split('\n')
+    .map(line => line.replaceAll(/\/\S*\/builds\/\w+/g, 'BUILD').replaceAll(/--python \/\S+/g, '--python PYTHON'))
+  assert.deepEqual(words, [
+    '--version',
+    'venv --quiet --no-project --python PYTHON BUILD/venv',
+    'pip compile --quiet --python BUILD/venv/bin/python --only-binary alpha --generate-hashes --no-annotate --no-header --no-strip-extras --output-file BUILD/resolved.txt ./--x $(touch x)/r.txt --no-index',
+    'pip install --python BUILD/venv/bin/python --no-deps --only-binary alpha --requirement resolved.txt --no-index',
+  ])
+  assert.equal(existsSync(join(place.work, 'x')), false)
+})
+
 test('a uv.lock is followed to the hash, without the project itself', withUv, async () => {
   const place = makePlace()
   bringUv(place)
