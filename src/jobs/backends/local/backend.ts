@@ -19,7 +19,7 @@ import { readLogFile } from '../../log-file.ts'
 import { findGroupParents, type GroupParents, noGroups, removeGroups } from './cgroups.ts'
 import { ranksOf } from './command.ts'
 import { chooseCores, readCores } from './cores.ts'
-import { files, latestSupervisor, type Placement, pipePath, readJson, type StopFile, writeReserved } from './folder.ts'
+import { files, latestSupervisor, type Placement, pipePath, readJson, type StopFile, writeJson, writeReserved } from './folder.ts'
 import { shimFlags } from './lookout.ts'
 import { listOutputs } from './outputs.ts'
 import { cookieName, findMembers, isAlive, processName, signal, thisBoot, uptime } from './processes.ts'
@@ -83,28 +83,32 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     return begun
   }
 
-  async function place(attempt: Attempt): Promise<Placement> {
-    const all = readCores()
-    const pinned = (await taskset()) && all.length > 0
-    const taken = pinned ? await coresTaken() : []
+  /** Cores of attempts that have not ended; read from their folders once. */
+  let bound: Promise<Map<string, number[]>> | null = null
+  const boundCores = () => {
+    bound ??= readBound(root, folderOf)
+    return bound
+  }
+
+  async function place(attempt: Attempt, folder: string): Promise<Placement> {
+    const all = (await taskset()) ? readCores() : []
+    const inUse = await boundCores()
+    const taken = [...inUse.values()].flat()
+    const mine: number[] = []
     const cores = attempt.allocation.nodes.map(({ cpus }) => {
-      const chosen = pinned && cpus > 0 ? chooseCores(all, taken, cpus) : null
-      taken.push(...(chosen ?? []))
+      const chosen = all.length > 0 && cpus > 0 ? chooseCores(all, [...taken, ...mine], cpus) : null
+      mine.push(...(chosen ?? []))
       return chosen?.join() ?? null
     })
+    inUse.set(folder, mine)
     const name = `plinth-${createHash('sha256').update(home).digest('hex').slice(0, 8)}-${attempt.job}-${attempt.attempt}`
     return { name, cores, groups: await groupParents(), logLimit }
   }
 
-  /** Cores of attempts that have not ended, each as often as somebody has it. */
-  async function coresTaken(): Promise<number[]> {
-    const taken: number[] = []
-    for (const { job, attempt } of await listAttempts(root)) {
-      const folder = folderOf(job, attempt)
-      if (await exists(files(folder).exit)) continue
-      for (const list of readJson<Placement>(files(folder).placement)?.cores ?? []) taken.push(...(list?.split(',').map(Number) ?? []))
-    }
-    return taken
+  async function over(folder: string): Promise<void> {
+    await rm(files(folder).secrets, { force: true }) // a shim that was killed at its very end leaves them
+    if (bound) (await bound).delete(folder)
+    restarts.delete(folder)
   }
 
   /** How the attempt stands; a shim that died is replaced on the way. */
@@ -114,7 +118,7 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     const environment = PreparedEnvironment.safeParse(readJson(paths.environment)).data ?? null
     const exit = Exit.safeParse(readJson(paths.exit)).data
     if (exit) {
-      await rm(paths.secrets, { force: true }) // a shim killed at its very end leaves them
+      await over(folder)
       return { status: 'ended', exit, environment }
     }
     if (!(await exists(paths.attempt))) return { status: 'lost', why: 'Nothing of it is on this machine.' }
@@ -127,13 +131,19 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
       )
       if (elsewhere && Math.abs(Date.now() - sign) < silence)
         return { status: 'unknown', why: 'It runs in another container, which shares this home.' }
-      await rm(paths.secrets, { force: true })
+      await over(folder)
       return { status: 'lost', why: elsewhere ? 'The container that it ran in has ended.' : 'The machine was started again.' }
     }
+    // a power cut may leave half of what had been written
+    if (!supervisor && !(readJson(paths.attempt) && readJson(paths.placement)))
+      return { status: 'lost', why: 'It was not begun when the machine went down.' }
     if (!supervisor || !isAlive(supervisor.identity)) {
       // it may have ended between the two looks
       const last = Exit.safeParse(readJson(paths.exit)).data
-      if (last) return { status: 'ended', exit: last, environment }
+      if (last) {
+        await over(folder)
+        return { status: 'ended', exit: last, environment }
+      }
       const again = await superviseAgain(folder)
       if (again) return { status: 'unknown', why: again }
     }
@@ -185,14 +195,23 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
         await makeFolder(paths.outputs)
         if (attempt.spec.workdir === null) await makeFolder(paths.work)
         await makeFolder(checkpointFolder(attempt, join(folder, '..'))).catch(() => {}) // in a workdir that may not be there: told at the start
-        if (Object.keys(secrets).length > 0) await writeFileAtomic(paths.secrets, JSON.stringify(secrets))
-        await writeFileAtomic(paths.placement, JSON.stringify(await place(attempt)))
-        await writeFileAtomic(paths.attempt, `${JSON.stringify(attempt)}\n`) // from here on it is to be started, whoever is asked
+        const placement = await place(attempt, folder)
+        try {
+          if (Object.keys(secrets).length > 0) writeJson(paths.secrets, secrets)
+          writeJson(paths.placement, placement)
+          writeJson(paths.attempt, attempt) // from here on it is to be started, whoever is asked
+        } catch (error) {
+          await over(folder)
+          throw storageFailure(error, folder)
+        }
       }
       if (latestSupervisor(folder) !== null) return
       await supervise(folder).catch(async error => {
         // nothing of it was begun: it never was, so that it is not begun later when nobody expects it
-        if (!(await exists(paths.phase))) await removeFolder(folder).catch(() => {})
+        if (!(await exists(paths.phase))) {
+          await over(folder)
+          await removeFolder(folder).catch(() => {})
+        }
         throw error
       })
     },
@@ -308,6 +327,20 @@ const canEnter = (file: string): Promise<boolean> =>
     () => true,
     () => false,
   )
+
+async function readBound(root: string, folderOf: (job: number, attempt: number) => string): Promise<Map<string, number[]>> {
+  const cores = new Map<string, number[]>()
+  for (const { job, attempt } of await listAttempts(root)) {
+    const folder = folderOf(job, attempt)
+    if (await exists(files(folder).exit)) continue
+    const lists = readJson<Placement>(files(folder).placement)?.cores ?? []
+    cores.set(
+      folder,
+      lists.flatMap(list => list?.split(',').map(Number) ?? []),
+    )
+  }
+  return cores
+}
 
 async function listAttempts(root: string): Promise<{ job: number; attempt: number }[]> {
   const numbers = async (path: string) => (await readdir(path).catch(() => [])).filter(name => /^\d+$/.test(name)).map(Number)

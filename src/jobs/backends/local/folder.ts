@@ -76,16 +76,21 @@ export function readJson<T>(path: string): T | null {
   }
 }
 
-/** Whole or not there, for readers of this boot; nobody needs these after a power cut. False: the disk does not take it. */
-export function writeJson(path: string, value: unknown): boolean {
+/**
+ * Whole or not there, for readers of this boot. Not flushed: after a power cut the attempt is lost in any case.
+ * throws what the system says
+ */
+export function writeJson(path: string, value: unknown): void {
+  const part = `${path}.part-${process.pid}`
+  writeFileSync(part, `${JSON.stringify(value)}\n`, { mode: 0o600 })
+  renameSync(part, path)
+}
+
+/** What is good to have, and not worth an end. */
+export function tryToWriteJson(path: string, value: unknown): void {
   try {
-    const part = `${path}.part-${process.pid}`
-    writeFileSync(part, `${JSON.stringify(value)}\n`, { mode: 0o600 })
-    renameSync(part, path)
-    return true
-  } catch {
-    return false
-  }
+    writeJson(path, value)
+  } catch {} // a full disk
 }
 
 /** Files that have to be written on a full disk too, with the room that is taken for them while there is some: bytes. */

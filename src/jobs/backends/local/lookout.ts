@@ -4,7 +4,7 @@
  * Only node: modules are imported: the shim uses it.
  */
 import type { JobSpec } from '../../spec.ts'
-import { readJson, writeJson } from './folder.ts'
+import { readJson, tryToWriteJson } from './folder.ts'
 
 type Policy = JobSpec['logPolicies'][number]
 
@@ -54,7 +54,7 @@ export function createLookout(policies: readonly Policy[], path: string): Lookou
       const found = usable.find(({ regex }) => regex.test(readable))
       if (!found) return
       matched = found.policy
-      writeJson(path, matched)
+      tryToWriteJson(path, matched)
       // after the lines that matched are in the log
       setImmediate(() => lookout.onMatch(found.policy))
     },

@@ -3,7 +3,7 @@
  *
  * Only node: modules are imported: the shim uses it.
  */
-import { readJson, writeJson } from './folder.ts'
+import { readJson, tryToWriteJson } from './folder.ts'
 import { proportionalBytes, residentBytes } from './processes.ts'
 
 /** peak.json */
@@ -39,7 +39,7 @@ export function createMemoryWatch(limits: readonly number[], path: string): Memo
         peak = Math.max(peak, bytes)
       }
       if (peak > written * 1.02) {
-        writeJson(path, { memory: peak } satisfies Peak)
+        tryToWriteJson(path, { memory: peak } satisfies Peak)
         written = peak
       }
       return over

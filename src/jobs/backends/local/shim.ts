@@ -25,8 +25,8 @@ import {
   readText,
   reserveRoom,
   type StopFile,
+  tryToWriteJson,
   writeExit,
-  writeJson,
   writeReserved,
 } from './folder.ts'
 import { createHerd, pause } from './herd.ts'
@@ -188,7 +188,7 @@ async function worksOf(each: Phase): Promise<Work[]> {
       : [workOf(folder, each, null)]
   const ranks = ranksOf(attempt)
   ports = readJson<Ports>(paths.ports) ?? (await findPorts(attempt.job, ranks.length))
-  writeJson(paths.ports, ports)
+  tryToWriteJson(paths.ports, ports)
   return ranks.map(rank => workOf(folder, each, rank))
 }
 
