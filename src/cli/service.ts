@@ -86,7 +86,7 @@ export function serviceUnit({ words, home, writable, system, user, node, program
           'ProtectSystem=strict',
           'ProtectHome=read-only',
           `ReadWritePaths=${folders.map(path => quoted(`-${path}`)).join(' ')}`,
-          'PrivateTmp=yes',
+          ...(folders.some(path => /^\/(var\/)?tmp\//.test(path)) ? [] : ['PrivateTmp=yes']), // a home in there would be gone
           'PrivateDevices=yes',
           'ProtectKernelTunables=yes',
           'ProtectKernelModules=yes',

@@ -6,6 +6,7 @@ import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { serviceUnit } from '../../src/cli/service.ts'
 import { calls } from '../../src/sdk/calls/index.ts'
 import { createClient } from '../../src/sdk/client.ts'
 import { temporaryFolder } from '../track/homes.ts'
@@ -31,6 +32,13 @@ test('a server that may not start leaves no home behind, which would tie it to S
     assert.match(plinth(home, ['up', '--port', '0', ...words], config).answer.error.code, /^(host_not_safe|tls_unusable)$/)
   assert.equal(existsSync(home), false)
   assert.deepEqual(readdirSync(folder), [])
+})
+
+test('the unit of a home below /tmp does not hide it from the server', () => {
+  const unit = (home: string) =>
+    serviceUnit({ home, words: [], writable: [], system: true, user: '1', node: '/n', program: '/p', cache: '/var/cache/plinth' })
+  assert.match(unit('/srv/plinth'), /^PrivateTmp=yes$/m)
+  assert.doesNotMatch(unit('/tmp/plinth'), /PrivateTmp/)
 })
 
 test('a certificate that is not trusted here is told as that, and not as a server that is away', async t => {
