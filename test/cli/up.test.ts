@@ -34,13 +34,6 @@ test('a server that may not start leaves no home behind, which would tie it to S
   assert.deepEqual(readdirSync(folder), [])
 })
 
-test('the unit of a home below /tmp does not hide it from the server', () => {
-  const unit = (home: string) =>
-    serviceUnit({ home, words: [], writable: [], system: true, user: '1', node: '/n', program: '/p', cache: '/var/cache/plinth' })
-  assert.match(unit('/srv/plinth'), /^PrivateTmp=yes$/m)
-  assert.doesNotMatch(unit('/tmp/plinth'), /PrivateTmp/)
-})
-
 test('a certificate that is not trusted here is told as that, and not as a server that is away', async t => {
   if (spawnSync('openssl', ['version']).status !== 0) return t.skip('openssl is not installed')
   const folder = temporaryFolder(t)
