@@ -14,7 +14,10 @@ export class JsonText {
 
 /** JSON in parts, as one. Joined as strings first, megabytes would be copied twice. */
 export function jsonText(parts: readonly string[]): JsonText {
-  let bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 1024))
+  // enough for ASCII, with room behind it for whether the last part is
+  let bytes = new Uint8Array(
+    parts.reduce((sum, { length }) => sum + length, 0) + 2 * parts.reduce((most, { length }) => Math.max(most, length), 0),
+  )
   let at = 0
   for (const part of parts) {
     const most = 3 * part.length // a letter beyond ASCII takes up to three

@@ -1,7 +1,7 @@
 /** A systemd unit for `plinth up`: for root one of the system, for everybody else one of their own. */
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
-import { dirname, extname, join } from 'node:path'
+import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cache } from '../config.ts'
 import { Failure } from '../failure.ts'
@@ -10,8 +10,6 @@ export interface ServiceRequest {
   /** What stands behind `plinth up`. */
   words: readonly string[]
   home: string
-  /** Files outside of the home that it writes. */
-  writable: readonly string[]
   force: boolean
 }
 
@@ -59,11 +57,11 @@ export interface Unit extends Omit<ServiceRequest, 'force'> {
 }
 
 /**
- * The text of the unit. It may write its home and nothing else; `KillMode=process`, because what it started may outlive it. A unit of a
- * user runs without the rights to set up most of the walls, so it has those that need none.
+ * The text of the unit. Jobs run inside of it: they outlive it (`KillMode=process`), get control groups below it (`Delegate=yes`), write
+ * where their user may, see accelerators and /tmp. So the walls are around the system and the kernel, not around the user's own files. A
+ * unit of a user runs without the rights to set most of them up, so it has those that need none.
  */
-export function serviceUnit({ words, home, writable, system, user, node, program, cache: cacheFolder }: Unit): string {
-  const folders = [...new Set([home, cacheFolder, ...writable.map(dirname)])]
+export function serviceUnit({ words, home, system, user, node, program, cache: cacheFolder }: Unit): string {
   const lines = [
     '# Written by plinth up --install-service.',
     '[Unit]',
@@ -78,24 +76,18 @@ export function serviceUnit({ words, home, writable, system, user, node, program
     'Restart=on-failure',
     'RestartSec=2',
     'KillMode=process',
+    'Delegate=yes',
     'TimeoutStopSec=40',
     'UMask=0077',
     'NoNewPrivileges=yes',
     ...(system
       ? [
-          'ProtectSystem=strict',
-          'ProtectHome=read-only',
-          `ReadWritePaths=${folders.map(path => quoted(`-${path}`)).join(' ')}`,
-          'PrivateTmp=yes',
-          'PrivateDevices=yes',
+          'ProtectSystem=full',
           'ProtectKernelTunables=yes',
           'ProtectKernelModules=yes',
-          'ProtectControlGroups=yes',
           'ProtectClock=yes',
           'RestrictSUIDSGID=yes',
-          'RestrictNamespaces=yes',
           'RestrictRealtime=yes',
-          'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK',
           'LockPersonality=yes',
           'CapabilityBoundingSet=',
         ]

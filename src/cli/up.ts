@@ -74,7 +74,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
         ...(tls ? ['--tls-certificate', tls.certificate, '--tls-key', tls.key] : []),
         ...(options.logFile ? ['--log-file', resolve(options.logFile)] : []),
       ]
-      const installed = installService({ words, home: homePath(), force, writable: options.logFile ? [resolve(options.logFile)] : [] })
+      const installed = installService({ words, home: homePath(), force })
       out(`${installed.changed ? 'Wrote' : 'Unchanged:'} ${installed.path}`)
       out(`It runs plinth up ${words.join(' ')}`)
       out(`as ${installed.user === '0' ? 'root' : `user ${installed.user}`}, over the home ${homePath()}.`)

@@ -89,7 +89,7 @@ export function readSpec(given: unknown): JobSpec {
   if (JSON.stringify(spec).length > largestSpec) throw invalid('it is larger than 1 MB; put long scripts into a file of the work folder')
   for (const name of [...Object.keys(spec.envs), ...spec.secrets]) {
     if (!variable.test(name)) throw invalid(`"${name.slice(0, 100)}" is no name of a variable`)
-    if (name.startsWith('PLINTH_')) throw invalid(`variables that begin with PLINTH_ are set by Plinth, among them ${name}`)
+    if (name.startsWith('PLINTH_') && !name.startsWith('PLINTH_ARRAY_')) throw invalid(`variables that begin with PLINTH_ are set by Plinth, among them ${name}`)
   }
   if (spec.workdir !== null && !/^(\/|[A-Za-z]:[\\/])/.test(spec.workdir)) throw invalid('workdir: it has to be an absolute path')
   const texts = [

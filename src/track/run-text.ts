@@ -5,7 +5,7 @@
 import { sql } from 'kysely'
 import { type Db, selectLists, speaksPostgres } from '../db/open.ts'
 import { original } from './points.ts'
-import { asRun, type TrackedRun } from './tracked-runs.ts'
+import { described, type TrackedRun } from './tracked-runs.ts'
 
 export interface RunText {
   run: Omit<TrackedRun, 'params' | 'tags' | 'metrics'>
@@ -27,10 +27,7 @@ export async function runTexts(db: Db, numbers: readonly number[], words: RunWor
   for (let at = 0; at < numbers.length; at += 1000) {
     const some = numbers.slice(at, at + 1000)
     const rows = await db.selectFrom('tracked_runs').selectAll().where('number', 'in', some).execute()
-    for (const row of rows) {
-      const { params: _, tags: __, metrics: ___, ...run } = asRun(row)
-      texts.set(row.number, { run, params: '', tags: '', metrics: '' })
-    }
+    for (const row of rows) texts.set(row.number, { run: described(row), params: '', tags: '', metrics: '' })
     for (const table of ['params', 'tags'] as const)
       for (const { run, text } of await written(db, table, some, words.as)) texts.get(run)![table] = text
     for (const [run, text] of await writtenMetrics(db, some, words.special)) texts.get(run)!.metrics = text

@@ -187,7 +187,10 @@ export async function trackedRuns(db: Db, numbers: readonly number[]): Promise<T
 
 const recordOf = (rows: readonly { key: string; value: string }[]) => Object.fromEntries(rows.map(({ key, value }) => [key, value]))
 
-export const asRun = ({
+export const asRun = (row: Selectable<Schema['tracked_runs']>): TrackedRun => ({ ...described(row), params: {}, tags: {}, metrics: [] })
+
+/** Without what it logs. */
+export const described = ({
   number,
   id,
   experiment,
@@ -200,7 +203,7 @@ export const asRun = ({
   heartbeat,
   deleted,
   location,
-}: Selectable<Schema['tracked_runs']>): TrackedRun => ({
+}: Selectable<Schema['tracked_runs']>): Omit<TrackedRun, 'params' | 'tags' | 'metrics'> => ({
   number,
   run: id,
   experiment: String(experiment),
@@ -213,9 +216,6 @@ export const asRun = ({
   heartbeat,
   deleted: deleted !== null,
   location,
-  params: {},
-  tags: {},
-  metrics: [],
 })
 
 export async function rowOf(db: Db, project: string, run: string) {

@@ -243,14 +243,25 @@ function batchOf(task: FineTuneTask, rows: readonly number[], epoch: number) {
   const images = new Uint8Array(settings.batchSize * size)
   const targets = new Float32Array(settings.batchSize * classes)
   const original = new Uint8Array(size)
+  const smoothed = smoothedOver(task)
   const whole = settings.batchSize / rows.length // a short last batch weighs as much as its pictures
   for (const [i, row] of rows.entries()) {
     pictures.read(row, original)
     augment(original, pictures.side, images, i * size, randomFrom(settings.seed, 2, epoch, row), settings.augmentation)
-    targets.fill((settings.labelSmoothing / classes) * whole, i * classes, (i + 1) * classes)
+    for (let k = 0; k < classes; k++) targets[i * classes + k] = settings.labelSmoothing * smoothed[k]! * whole
     targets[i * classes + task.labelOf(row)]! += (1 - settings.labelSmoothing) * whole
   }
   return { pictures: images, targets }
+}
+
+/**
+ * Where label smoothing puts what it takes from the label: on all classes alike, or by their shares where the loss adds these back. Alike would then
+ * ask of a common picture that a rare class be as probable as a common one, which takes a higher answer for the rare class than for the right one.
+ */
+export function smoothedOver({ classes, logShares }: Pick<FineTuneTask, 'classes' | 'logShares'>): Float64Array {
+  const spread = logShares ? Float64Array.from(logShares, Math.exp) : new Float64Array(classes).fill(1)
+  const whole = spread.reduce((sum, share) => sum + share, 0)
+  return spread.map(share => share / whole)
 }
 
 /** Logits [rows, classes] of pictures as they are, without augmentation. */

@@ -148,6 +148,26 @@ test('who has learned from the pictures is told, and so is who may have', async 
   })
 })
 
+test('a class without pictures shifts nothing: the others keep their scores, whether its folder is empty or not there', async () => {
+  await withModels([mixesUp], async ([model]) => {
+    const pictures = await colours(10, 3)
+    const scoresOf = async (manifest: Manifest) =>
+      (await evaluateModel({ classifier: model!, trainTruth: null, learned: null, ...pictures, manifest })).evaluation
+    const whole = await scoresOf(pictures.manifest)
+    for (const gone of COLOURS) {
+      const rows = pictures.manifest.rows.filter(({ labels }) => labels[0] !== gone)
+      for (const classes of [pictures.manifest.classes, pictures.manifest.classes.filter(label => label !== gone)]) {
+        const { perClass, confusion } = await scoresOf({ ...pictures.manifest, rows, classes })
+        for (const [k, { label, n, recall }] of perClass.entries()) {
+          const before = whole.perClass[k]!
+          assert.deepEqual([label, n, recall], label === gone ? [gone, 0, null] : [before.label, before.n, before.recall])
+          assert.deepEqual(confusion[k], label === gone ? [0, 0, 0] : whole.confusion[k])
+        }
+      }
+    }
+  })
+})
+
 test('the page shows every picture where they differ beside both answers, and hostile names stay text', async () => {
   await withModels([knows, mixesUp], async ([good, bad]) => {
     const hostile = '<script>window.ran=1</script>'

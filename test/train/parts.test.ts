@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { permutation, randomFrom } from '../../src/engine/random.ts'
 import { formatForecast, formatSeconds } from '../../src/sdk/index.ts'
 import { augment } from '../../src/train/augment.ts'
+import { smoothedOver } from '../../src/train/finetune.ts'
 import { defaultRates, featuresRate, forecast, type Work } from '../../src/train/forecast.ts'
 import { epochsWithin } from '../../src/train/recipes/image-classification.ts'
 import { oneCycle } from '../../src/train/schedule.ts'
@@ -45,6 +46,19 @@ test('augmentation that is switched off changes nothing, a flip mirrors', () => 
     if (flipped) flips++
   }
   assert.ok(flips > 8 && flips < 32, `${flips} of 40`)
+})
+
+test('label smoothing leaves the right answer highest where the loss adds uneven shares back', () => {
+  const shares = [0.8, 0.16, 0.04]
+  const logShares = Float64Array.from(shares, Math.log)
+  const smoothed = smoothedOver({ classes: 3, logShares })
+  assert.deepEqual(smoothedOver({ classes: 4, logShares: null }), new Float64Array(4).fill(0.25))
+  for (const label of [0, 1, 2]) {
+    const target = Array.from(smoothed, (share, k) => 0.1 * share + (k === label ? 0.9 : 0))
+    // the loss is least where softmax(answer + log share) is the target
+    const answer = target.map((probability, k) => Math.log(probability) - logShares[k]!)
+    assert.equal(answer.indexOf(Math.max(...answer)), label, `${answer}`)
+  }
 })
 
 test('a forecast made with the rates of a training says how long that training took', () => {

@@ -166,19 +166,16 @@ test('classes that are twenty times as rare are found more often when classes we
   const folder = await unevenClothes()
   const train = (request: Partial<TrainingRequest>) => trained(folder, { name: 'uneven', ...request })
   const plain = (await train({ classWeights: 'none' })).result
-  const head = (await train({})).result
   const tuned = (await train({ epochs: 1 })).result
   const recallOfRare = ({ test }: TrainResult) => test.perClass.filter((_, k) => k % 2).reduce((sum, { recall }) => sum + recall! / 2, 0)
-  for (const balanced of [head, tuned]) {
-    const choice = balanced.choices!.find(({ what }) => what === 'class weights')
-    assert.equal(choice?.chosen, 'balanced', choice?.sentence)
-    assert.match(choice.sentence, /Answers assume that every class is equally frequent/)
-    assert.ok(recallOfRare(balanced) > recallOfRare(plain) + 0.1, `${recallOfRare(plain)} → ${recallOfRare(balanced)}`)
-    assert.ok(
-      balanced.test.balancedAccuracy > plain.test.balancedAccuracy,
-      `${plain.test.balancedAccuracy} → ${balanced.test.balancedAccuracy}`,
-    )
-  }
+  const choice = tuned.choices!.find(({ what }) => what === 'class weights')
+  assert.equal(choice?.chosen, 'balanced', choice?.sentence)
+  assert.match(choice.sentence, /Answers assume that every class is equally frequent/)
+  assert.ok(recallOfRare(tuned) > recallOfRare(plain) + 0.1, `${recallOfRare(plain)} → ${recallOfRare(tuned)}`)
+  assert.ok(tuned.test.balancedAccuracy > plain.test.balancedAccuracy, `${plain.test.balancedAccuracy} → ${tuned.test.balancedAccuracy}`)
+  // eleven steps from a good head: whichever of the two was taken, the other is not far off
+  const { head, finetune } = tuned.validation
+  assert.ok(Math.abs(finetune! - head) < 0.15, `head ${head}, fine-tuned ${finetune}`)
   assert.equal(
     plain.choices!.find(({ what }) => what === 'class weights'),
     undefined,

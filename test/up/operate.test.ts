@@ -35,7 +35,6 @@ test('a full disk: reading goes on, writing is refused for good and not for a mo
 const unit = {
   words: ['--port', '6420', '--log-file', '/var/log/plinth dir/100%$x.log'],
   home: '/srv/plinth home',
-  writable: ['/var/log/plinth dir/100%$x.log'],
   user: '1000',
   node: process.execPath,
   program: main,
@@ -44,15 +43,15 @@ const unit = {
 const setting = (text: string, name: string) =>
   text.split('\n').flatMap(line => (line.startsWith(`${name}=`) ? [line.slice(name.length + 1)] : []))
 
-test('the unit leaves alone what the server started, starts again what crashed, and may write its own folders only', () => {
+test('the unit leaves alone what the server started, starts again what crashed, and lets jobs write, compute on devices and have control groups', () => {
   const text = serviceUnit({ ...unit, system: true })
   assert.deepEqual(setting(text, 'KillMode'), ['process'])
   assert.deepEqual(setting(text, 'Restart'), ['on-failure'])
   assert.deepEqual(setting(text, 'User'), ['1000'])
-  assert.deepEqual(setting(text, 'ProtectSystem'), ['strict'])
+  assert.deepEqual(setting(text, 'ProtectSystem'), ['full'])
+  assert.deepEqual(setting(text, 'Delegate'), ['yes'])
   assert.deepEqual(setting(text, 'NoNewPrivileges'), ['yes'])
-  assert.deepEqual(setting(text, 'PrivateTmp'), ['yes'])
-  assert.deepEqual(setting(text, 'ReadWritePaths'), ['"-/srv/plinth home" -/var/cache/plinth "-/var/log/plinth dir"'])
+  for (const wall of ['PrivateTmp', 'PrivateDevices', 'ProtectHome', 'ProtectControlGroups']) assert.deepEqual(setting(text, wall), [])
   assert.deepEqual(setting(text, 'ExecStart'), [`${process.execPath} ${main} up --port 6420 --log-file "/var/log/plinth dir/100%%$$x.log"`])
   assert.match(text, /PLINTH_HOME=\/srv\/plinth home/)
   const own = serviceUnit({ ...unit, system: false })

@@ -474,7 +474,8 @@ async function ask({ authorization, signal }: Server, url: string, body?: unknow
     } catch (error) {
       if (error instanceof Failure) throw error
       signal?.throwIfAborted()
-      problem = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code ?? (error as Error).message
+      const cause = (error as Error).cause as NodeJS.ErrnoException | undefined
+      problem = cause?.code ?? cause?.message ?? (error as Error).message
     }
     if (attempt >= tries) throw new Failure('import_unreachable', { host, problem: clean(problem).slice(0, 300) })
     await new Promise(resolve => setTimeout(resolve, 250 * 2 ** attempt))
