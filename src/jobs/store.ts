@@ -89,7 +89,8 @@ export function readSpec(given: unknown): JobSpec {
   if (JSON.stringify(spec).length > largestSpec) throw invalid('it is larger than 1 MB; put long scripts into a file of the work folder')
   for (const name of [...Object.keys(spec.envs), ...spec.secrets]) {
     if (!variable.test(name)) throw invalid(`"${name.slice(0, 100)}" is no name of a variable`)
-    if (name.startsWith('PLINTH_') && !name.startsWith('PLINTH_ARRAY_')) throw invalid(`variables that begin with PLINTH_ are set by Plinth, among them ${name}`)
+    if (name.startsWith('PLINTH_') && !name.startsWith('PLINTH_ARRAY_'))
+      throw invalid(`variables that begin with PLINTH_ are set by Plinth, among them ${name}`)
   }
   if (spec.workdir !== null && !/^(\/|[A-Za-z]:[\\/])/.test(spec.workdir)) throw invalid('workdir: it has to be an absolute path')
   const texts = [
@@ -221,7 +222,7 @@ export async function stopJob(
   { user, project }: Actor,
   job: number,
   grace: number | undefined,
-  now: number = Date.now(),
+  { now = Date.now(), endRun }: { now?: number; endRun?: ((db: Db, run: string) => Promise<unknown>) | undefined } = {},
 ): Promise<void> {
   await db.transaction().execute(async transaction => {
     const row = await jobRow(transaction, project, job)
@@ -232,11 +233,19 @@ export async function stopJob(
       .updateTable('jobs')
       .set(
         row.status === 'queued'
-          ? { stop: now, status: 'cancelled', reason: 'cancelled', message: 'stopped before it ran', ended: now }
+          ? {
+              stop: now,
+              status: 'cancelled',
+              reason: 'cancelled',
+              message: row.attempt === 0 ? 'stopped before it ran' : 'stopped between two attempts',
+              ended: now,
+            }
           : { stop: row.stop ?? now, grace: shorter, status: 'stopping' },
       )
       .where('id', '=', job)
       .execute()
+    // one that waited for its next attempt has a run already
+    if (row.status === 'queued' && row.run !== null) await endRun?.(transaction, row.run)
     if (row.stop === null) await record(transaction, { project, user, action: 'jobs.stop', subject: String(job) })
   })
 }
