@@ -83,7 +83,7 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     return begun
   }
 
-  /** Cores of attempts that have not ended; read from their folders once. */
+  /** Cores of attempts that had not ended when they were last looked at; read from their folders once. */
   let bound: Promise<Map<string, number[]>> | null = null
   const boundCores = () => {
     bound ??= readBound(root, folderOf)
@@ -93,6 +93,7 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
   async function place(attempt: Attempt, folder: string): Promise<Placement> {
     const all = (await taskset()) ? readCores() : []
     const inUse = await boundCores()
+    for (const each of inUse.keys()) if (await exists(files(each).exit)) inUse.delete(each)
     const taken = [...inUse.values()].flat()
     const mine: number[] = []
     const cores = attempt.allocation.nodes.map(({ cpus }) => {
