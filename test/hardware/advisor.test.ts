@@ -4,6 +4,7 @@ import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { afterRun, scriptOf } from '../../src/hardware/advisor/after-run.ts'
 import { benchmark } from '../../src/hardware/advisor/benchmark.ts'
 import { acceleratorTarget, processorTarget, type Target } from '../../src/hardware/advisor/devices.ts'
 import { beyond, type Estimate, estimate, exactly, over, plus, type Range, term, times } from '../../src/hardware/advisor/estimate.ts'
@@ -375,6 +376,32 @@ test('a run is compared with its forecast, and the next one learns from it', asy
   assert.match(after.terms[0]!.how, /by 10 runs here/)
   assert.deepEqual(earlierRuns(outcomes, '/work/train.py').length, 10)
   assert.equal(corrected(before, null), before)
+})
+
+test('the script of a command is the one that advice was asked for', async t => {
+  assert.equal(scriptOf({ argv: ['python3', '-u', 'train.py', '--out', 'x.json'] }, '/work'), '/work/train.py')
+  assert.equal(scriptOf({ shell: 'cd src && OMP_NUM_THREADS=2 python "/abs/train.py" --lr .1' }, '/work'), '/abs/train.py')
+  assert.equal(scriptOf({ argv: ['sleep', '5'] }, '/work'), null)
+  const home = temporaryFolder(t)
+  const script = join(home, 'train.py')
+  writeFileSync(script, 'import torch\n')
+  const said = { low: 1, likely: 10, high: 100 }
+  await storeForecast(home, { subject: script, framework: 'pytorch', device: 'H100', memory: null, seconds: said })
+  const ran = { run: { argv: ['python', 'train.py'] }, workdir: home, memory: null, seconds: 5 }
+  assert.deepEqual(await afterRun(home, { ...ran, device: 'H100' }), {
+    memory: null,
+    seconds: 0.5,
+    says: 'Against the forecast: time −50 %.',
+  })
+  assert.equal((await afterRun(home, { ...ran, device: null }))!.says, null, 'nothing was said of the processor')
+  assert.equal(await afterRun(home, { ...ran, run: { argv: ['true'] }, device: null }), null)
+  assert.deepEqual(
+    (await readOutcomes(home)).map(({ framework, device }) => [framework, device]),
+    [
+      ['pytorch', 'H100'],
+      ['pytorch', 'cpu'],
+    ],
+  )
 })
 
 test('one run moves a forecast part of the way, and many runs all of it, whatever they say', () => {
