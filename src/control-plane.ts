@@ -28,6 +28,7 @@ import { Failure } from './failure.ts'
 import { devicesOf } from './hardware/inventory/index.ts'
 import { keepNode, type NodeKeeper } from './hardware/node.ts'
 import { startTelemetry } from './hardware/telemetry.ts'
+import type { LocalBackend } from './jobs/backends/local/backend.ts'
 import { logRoute } from './jobs/log-route.ts'
 import { type JobHost, jobRoutes } from './jobs/routes.ts'
 import type { JobSecrets } from './jobs/secrets.ts'
@@ -205,9 +206,7 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
     const starting = setTimeout(() => jobs().then(({ controller }) => controller?.start(), onError), 0)
     stops.unshift(async () => {
       clearTimeout(starting)
-      const { controller, backends } = await jobs()
-      await controller?.close()
-      for (const backend of backends.values()) await backend.close()
+      await jobs.close()
     })
     log.info('started', { version, url, pid: process.pid, home: home.path, database: showTarget(home.target) })
     return {
@@ -233,22 +232,31 @@ const jobsFolder = ({ path }: Pick<Home, 'path'>) => join(path, 'jobs')
 function hostOfJobs(
   home: Pick<Home, 'db' | 'path'>,
   keeper: { machine: NodeKeeper; onError(error: unknown): void; tokenTaken(): void; url(): string } | null = null,
-): () => Promise<JobHost> {
+): (() => Promise<JobHost>) & { close(): Promise<void> } {
   let host: Promise<JobHost> | undefined
   const make = async (): Promise<JobHost> => {
-    const [{ openJobSecrets }, { createLocalBackend }] = await Promise.all([
+    const [{ openJobSecrets }, { createLocalBackend }, { activeJobs }] = await Promise.all([
       import('./jobs/secrets.ts'),
       import('./jobs/backends/local/backend.ts'),
+      import('./jobs/store.ts'),
     ])
     const secrets = await openJobSecrets(jobsFolder(home))
     const machine = keeper?.machine ?? keepNode({ override: hardwareFile() })
-    const local = createLocalBackend({ home: home.path, inventory: async () => [await machine.node()] })
+    const inventory = async () => {
+      // what computes on an accelerator for a job of ours does not keep the next one from a part of it
+      const ours = new Set<number>()
+      for (const { id, attempt, allocation } of await activeJobs(home.db))
+        if (allocation.includes('"share"')) for (const pid of await local.processes(id, attempt)) ours.add(pid)
+      return [await machine.node({ ours: pid => ours.has(pid) })]
+    }
+    const local: LocalBackend = createLocalBackend({ home: home.path, inventory })
     const backends = new Map([[local.name, local]])
-    if (!keeper) return { backends, secrets, controller: null }
+    const tracking = trackingOf(home, secrets, keeper ?? { tokenTaken: () => {}, url: () => '' })
+    if (!keeper) return { backends, secrets, tracking, controller: null }
     const { createController } = await import('./jobs/loop.ts')
     const { onError } = keeper
     const controller = createController({
-      ...{ db: home.db, backends: [local], secrets, tracking: trackingOf(home, secrets, keeper), onError },
+      ...{ db: home.db, backends: [local], secrets, tracking, onError },
       machine: {
         folderOf: (_, job, attempt) => join(jobsFolder(home), String(job), String(attempt)),
         devices: async () => devicesOf(await machine.inventory()),
@@ -257,15 +265,21 @@ function hostOfJobs(
         version,
       },
     })
-    return { backends, secrets, controller }
+    return { backends, secrets, tracking, controller }
   }
-  return () => {
+  const close = async () => {
+    const { controller, backends } = (await host) ?? {}
+    await controller?.close()
+    for (const backend of backends?.values() ?? []) await backend.close()
+  }
+  const ask = () => {
     host ??= make().catch(error => {
       host = undefined
       throw error
     })
     return host
   }
+  return Object.assign(ask, { close })
 }
 
 /** What jobs have to do with runs and tokens. */

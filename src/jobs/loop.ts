@@ -11,12 +11,14 @@ import { type AttemptParts, createAttempts } from './attempts.ts'
 import type { Backend } from './backend.ts'
 import { type Machine, watchDevices } from './beside.ts'
 import { type Decision, decide, type Leased, type Queued } from './decide.ts'
-import { createPossible, type Demand, demandOf, type EngineNode } from './demand.ts'
+import { createPossible, demandOf, type EngineNode } from './demand.ts'
 import { dependencyOf } from './dependencies.ts'
+import { createKnown } from './known.ts'
+import { createMachines } from './machines.ts'
 import { poll } from './poll.ts'
 import type { JobSecrets } from './secrets.ts'
 import type { JobReason, JobSpec } from './spec.ts'
-import { type ActiveRow, activeJobs, type QueuedRow, queuedJobs, specsOf, statesOf } from './store.ts'
+import { type ActiveRow, activeJobs, type QueuedRow, queuedJobs, statesOf } from './store.ts'
 import { findStrays, type Stray } from './strays.ts'
 import type { JobTracking } from './tracking.ts'
 import { missingText, waitText } from './waits.ts'
@@ -31,6 +33,8 @@ export interface ControllerOptions {
   machine?: Machine
   /** Milliseconds since 1970. */
   now?: () => number
+  /** Milliseconds of a clock that only goes forward. */
+  tick?: () => number
   onError?(error: unknown): void
 }
 
@@ -65,13 +69,6 @@ const overdue = 60
 const limitOf = ({ timeouts: { run, stop } }: JobSpec): number | null => (run === null ? null : run + stop)
 const groupOf = ({ project, group }: { project: string; group: string | null }) => (group === null ? null : `${project}/${group}`)
 
-interface Known {
-  spec: JobSpec
-  demand: Demand
-  /** Milliseconds since 1970 from when it could have started. */
-  ready: number | null
-}
-
 export function createController({
   db,
   backends: engines,
@@ -79,12 +76,13 @@ export function createController({
   tracking,
   machine,
   now = Date.now,
+  tick = () => performance.now(),
   onError = () => {},
 }: ControllerOptions): Controller {
   const backends = new Map(engines.map(backend => [backend.name, backend]))
   const closing = new AbortController()
-  const known = new Map<number, Known>()
-  const demands = new Map<string, Demand>()
+  const known = createKnown(db)
+  const machines = createMachines(engines, { tick, onError })
   const busy = new Map<number, Promise<void>>()
   const launching = new Map<number, Leased>()
   /** Attempts that this process has begun, as `job/attempt`; what it has told them to do; when each is looked at next. */
@@ -92,6 +90,8 @@ export function createController({
   const told = new Map<string, number>()
   const looksAt = new Map<string, number>()
   const doubts = new Map<number, string>()
+  /** From when on this process has seen it run: clocks jump, so that times which others wrote end nothing. */
+  const ranSince = new Map<string, number>()
   /** Null: begun, or there is nothing to watch. */
   const watches = new Map<string, DeviceWatch | null>()
   const besides = new Set<Promise<unknown>>()
@@ -104,12 +104,11 @@ export function createController({
   let dirty = true
   let decideAt = 0
   let next = 0
-  let nodeList: { at: number; nodes: EngineNode[] } | null = null
 
   const parts: AttemptParts = {
     ...{ db, backends, secrets, tracking, now, onError, machine: machine ?? null },
     signal: closing.signal,
-    processorOf: (engine, name) => nodeList?.nodes.find(node => node.engine === engine && node.name === name)?.processor ?? name,
+    processorOf: machines.processorOf,
   }
   const attempts = createAttempts(parts)
 
@@ -120,7 +119,7 @@ export function createController({
       .catch(error => {
         if (closing.signal.aborted) return
         onError(error)
-        notBefore.set(job, now() + 2_000)
+        notBefore.set(job, tick() + 2_000)
       })
       .then(() => {
         busy.delete(job)
@@ -133,7 +132,7 @@ export function createController({
 
   async function tend(row: ActiveRow): Promise<void> {
     const key = `${row.id}/${row.attempt}`
-    const { spec } = await knownJob(row.id)
+    const { spec } = known.get(row.id)
     if (row.ended !== null) {
       await attempts.finish(row)
       forget(row.id, key)
@@ -148,9 +147,9 @@ export function createController({
     else if (row.attemptStatus === 'starting' && !begun.has(key)) {
       const outcome = await attempts.begin(row, spec)
       if (outcome === 'begun') hasBegun(row, spec)
-      else if (outcome === 'unknown') notBefore.set(row.id, now() + 2_000)
+      else if (outcome === 'unknown') notBefore.set(row.id, tick() + 2_000)
       else {
-        machinesMayHaveChanged()
+        machines.mayHaveChanged()
         dirty = true
       }
       return
@@ -164,20 +163,21 @@ export function createController({
     if (seen.status === 'ended') {
       await attempts.end(row, spec, seen.exit, seen)
       watches.get(key)?.stop()
-      if (seen.exit.reason !== null) machinesMayHaveChanged()
+      if (seen.exit.reason !== null) machines.mayHaveChanged()
       dirty = true
     } else if (seen.status === 'lost') {
       // what was to be stopped before it was ever begun
       const never = row.attemptStatus === 'starting' && row.stop !== null && !begun.has(key)
       const reason: JobReason = never ? 'cancelled' : 'lost'
       await attempts.end(row, spec, { exitCode: null, signal: null, reason, message: seen.why, phase: 'run', ended: now() })
-      machinesMayHaveChanged()
+      machines.mayHaveChanged()
       dirty = true
     } else {
       await attempts.moveOn(row, seen)
       if (seen.status === 'running') await watch(backend, row, spec)
       const { run } = spec.timeouts
-      if (run !== null && seen.status === 'running' && now() > seen.since + (run + overdue) * 1000)
+      if (seen.status === 'running' && !ranSince.has(key)) ranSince.set(key, tick())
+      if (run !== null && tick() > (ranSince.get(key) ?? Number.POSITIVE_INFINITY) + (run + overdue) * 1000)
         await tellToStop(backend, row, { grace: spec.timeouts.stop, reason: 'timeout' })
     }
   }
@@ -230,10 +230,11 @@ export function createController({
   function forget(job: number, key: string): void {
     begun.delete(key)
     looksAt.delete(key)
+    ranSince.delete(key)
     watches.get(key)?.stop()
     watches.delete(key)
     for (const each of told.keys()) if (each.startsWith(`${key} `)) told.delete(each)
-    known.delete(job)
+    known.forget(job)
     doubts.delete(job)
     notBefore.delete(job)
     dirty = true
@@ -243,20 +244,24 @@ export function createController({
 
   async function decideAndAct(actives: readonly ActiveRow[]): Promise<void> {
     dirty = false
-    decideAt = now() + lookAtQueue
+    decideAt = tick() + lookAtQueue
     const queue = (await queuedJobs(db)).filter(({ id }) => !busy.has(id))
     if (queue.length === 0) {
       decision = null
       holds.clear()
       return
     }
-    if (known.size > 2 * (queue.length + actives.length) + 1000) known.clear()
-    await readSpecs([...queue, ...actives].map(({ id }) => id))
-    const nodes = await currentNodes(
-      queue.some(({ id }) => known.get(id)!.demand.devices.length > 0) ? nodesAge.withDevices : nodesAge.else,
+    await known.read([...queue, ...actives].map(({ id }) => id))
+    const nodes = await machines.current(
+      queue.some(({ id }) => known.get(id).demand.devices.length > 0) ? nodesAge.withDevices : nodesAge.else,
     )
     const ready = await readyJobs(queue)
-    const leases = [...actives.flatMap(row => leaseOf(row)), ...launching.values(), ...(strays ?? []).map(strayLease)]
+    const running = new Set(actives.map(({ id }) => id))
+    const leases = [
+      ...actives.flatMap(row => leaseOf(row)),
+      ...[...launching.values()].filter(({ job }) => !running.has(job)),
+      ...(strays ?? []).map(strayLease),
+    ]
     decision = decide({ now: now(), nodes, leased: leases, queued: ready.map(asQueued), promised: decision?.promised ?? [] })
     const rows = new Map(queue.map(row => [row.id, row]))
     for (const job of impossible.keys()) if (!decision.impossible.includes(job)) impossible.delete(job)
@@ -275,7 +280,7 @@ export function createController({
   }
 
   function launch(row: QueuedRow, placed: { engine: string; allocation: Allocation }): void {
-    const { spec } = known.get(row.id)!
+    const { spec } = known.get(row.id)
     launching.set(row.id, { ...asLeased(row, spec, placed, now()), stopping: false })
     work(row.id, async () => {
       try {
@@ -295,7 +300,7 @@ export function createController({
 
   async function preempt(row: ActiveRow): Promise<void> {
     const backend = backends.get(row.engine)
-    const { spec } = await knownJob(row.id)
+    const { spec } = known.get(row.id)
     if (!backend) return
     await tellToStop(backend, row, { grace: spec.timeouts.stop, reason: 'preempted' })
     const seen = await backend.observe(row.id, row.attempt)
@@ -304,27 +309,30 @@ export function createController({
   }
 
   function refuseIfStillImpossible(job: number, nodes: readonly EngineNode[]): void {
-    const { demand } = known.get(job)!
+    const { demand } = known.get(job)
     const { device, wanted, there } = missingText(demand, nodes)
     const text = `no machine here has ${wanted}; there is: ${there}`
     holds.set(job, `waits: ${text}`)
-    const since = impossible.get(job) ?? now()
+    const since = impossible.get(job) ?? tick()
     impossible.set(job, since)
-    if (now() - since >= impossibleFor) work(job, () => attempts.giveUp(job, 'failed', device ? 'device_missing' : 'start_failed', text))
+    if (tick() - since >= impossibleFor) work(job, () => attempts.giveUp(job, 'failed', device ? 'device_missing' : 'start_failed', text))
   }
 
   /** Those whose time has come and whose dependencies are met; the others are told why not, or given up. */
   async function readyJobs(queue: readonly QueuedRow[]): Promise<QueuedRow[]> {
     const time = now()
-    const others = [...new Set(queue.flatMap(({ id }) => known.get(id)!.spec.dependsOn.map(({ job }) => Number(job))))]
+    const others = [...new Set(queue.flatMap(({ id }) => known.get(id).spec.dependsOn.map(({ job }) => Number(job))))]
     const states = others.length > 0 ? await statesOf(db, others) : new Map()
     holds.clear()
     const ready: QueuedRow[] = []
     for (const row of queue) {
-      const job = known.get(row.id)!
+      const job = known.get(row.id)
       const { pending } = job.spec.timeouts
       const deadline = pending === null ? Number.POSITIVE_INFINITY : Math.max(row.submitted, row.due) + pending * 1000
-      for (const moment of [deadline, row.due]) if (moment > time) decideAt = Math.min(decideAt, moment)
+      // longer than any pause: the clock was put back
+      const left = row.attempt === 0 ? 0 : row.due - time
+      const pause = left <= job.spec.retry.backoff.max * 1000 ? left : 0
+      for (const wait of [deadline - time, pause]) if (wait > 0) decideAt = Math.min(decideAt, tick() + wait)
       const dependency = job.spec.dependsOn.length > 0 ? dependencyOf(job.spec.dependsOn, states) : null
       if (dependency?.never) work(row.id, () => attempts.giveUp(row.id, 'cancelled', 'cancelled', dependency.text))
       else if (time >= deadline) {
@@ -332,8 +340,8 @@ export function createController({
         const text = `it could not start within ${pending} s${why ? `: it ${why}` : ''}`
         work(row.id, () => attempts.giveUp(row.id, 'failed', 'timeout', text))
       } else if (dependency) holds.set(row.id, dependency.text)
-      else if (row.due > time) holds.set(row.id, `waits ${Math.ceil((row.due - time) / 1000)} s before attempt ${row.attempt + 1}`)
-      else if ((notBefore.get(row.id) ?? 0) <= time) {
+      else if (pause > 0) holds.set(row.id, `waits ${Math.ceil(pause / 1000)} s before attempt ${row.attempt + 1}`)
+      else if ((notBefore.get(row.id) ?? 0) <= tick()) {
         job.ready ??= job.spec.dependsOn.length > 0 ? time : row.submitted
         ready.push(row)
       }
@@ -342,13 +350,13 @@ export function createController({
   }
 
   function asQueued(row: QueuedRow): Queued {
-    const { spec, demand, ready } = known.get(row.id)!
+    const { spec, demand, ready } = known.get(row.id)
     const { priority, parallel } = spec
     return { job: row.id, project: row.project, priority, since: ready!, limit: limitOf(spec), demand, group: groupOf(row), parallel }
   }
 
   const leaseOf = (row: ActiveRow): Leased[] => {
-    const spec = known.get(row.id)?.spec
+    const spec = known.find(row.id)?.spec
     if (row.ended !== null || !spec) return []
     const placed = { engine: row.engine, allocation: JSON.parse(row.allocation) as Allocation }
     const lease = asLeased(row, spec, placed, row.started ?? now())
@@ -368,47 +376,6 @@ export function createController({
     ...{ job: stray.job, project: '', priority: 1000, since: 0, preemptible: false, stopping: false, group: null, until: null },
     ...{ engine: stray.engine, allocation: stray.allocation },
   })
-
-  // ── what is remembered ──
-
-  async function knownJob(job: number): Promise<Known> {
-    await readSpecs([job])
-    return known.get(job)!
-  }
-  async function readSpecs(jobs: readonly number[]): Promise<void> {
-    const missing = jobs.filter(job => !known.has(job))
-    if (missing.length === 0) return
-    for (const [job, spec] of await specsOf(db, missing)) {
-      const demand = demandOf(spec)
-      const text = JSON.stringify(demand)
-      // the scheduler looks for a place once for all that need the same
-      const same = demands.get(text) ?? demand
-      if (demands.size > 20_000) demands.clear()
-      demands.set(text, same)
-      known.set(job, { spec, demand: same, ready: null })
-    }
-  }
-
-  /** What failed may have failed with its machine: the next decision asks again what there is. */
-  function machinesMayHaveChanged(): void {
-    if (nodeList) nodeList.at = Number.NEGATIVE_INFINITY
-  }
-
-  async function currentNodes(age: number): Promise<EngineNode[]> {
-    if (nodeList && now() - nodeList.at < age) return nodeList.nodes
-    const lists = await Promise.all(
-      engines.map(async engine => {
-        try {
-          return (await engine.nodes()).map(node => ({ ...node, engine: engine.name }))
-        } catch (error) {
-          onError(error)
-          return nodeList?.nodes.filter(node => node.engine === engine.name) ?? []
-        }
-      }),
-    )
-    nodeList = { at: now(), nodes: lists.flat() }
-    return nodeList.nodes
-  }
 
   // ── the loop ──
 
@@ -453,8 +420,8 @@ export function createController({
       strays ??= await takeOver()
       strays = await stillThere(strays)
       const actives = await activeJobs(db)
-      await readSpecs(actives.map(({ id }) => id))
-      const time = now()
+      await known.read(actives.map(({ id }) => id))
+      const [time, wall] = [tick(), now()]
       let soonest = Number.POSITIVE_INFINITY
       for (const row of actives) {
         const key = `${row.id}/${row.attempt}`
@@ -462,14 +429,14 @@ export function createController({
         const at = Math.max(looksAt.get(key) ?? 0, waits)
         const urgent = waits <= time && (row.ended !== null || (row.stop !== null && !told.has(`${key} cancelled`)))
         if (at <= time || urgent) {
-          const following = time + poll(time - (row.started ?? time), actives.length)
+          const following = time + poll(wall - (row.started ?? wall), actives.length)
           looksAt.set(key, following)
           soonest = Math.min(soonest, following)
           work(row.id, () => tend(row))
         } else soonest = Math.min(soonest, at)
       }
       if (dirty || time >= decideAt) await decideAndAct(actives)
-      next = Math.min(soonest, decideAt) - now()
+      next = Math.min(soonest, decideAt) - tick()
     },
     async settled() {
       while (busy.size + besides.size > 0) await Promise.all([...busy.values(), ...besides])
@@ -482,17 +449,17 @@ export function createController({
       const doubt = doubts.get(job)
       return doubt ? `cannot be asked now: ${doubt}` : null
     },
-    nodes: () => currentNodes(nodesAge.withDevices),
+    nodes: () => machines.current(nodesAge.withDevices),
     async leased() {
       const actives = await activeJobs(db)
-      await readSpecs(actives.map(({ id }) => id))
+      await known.read(actives.map(({ id }) => id))
       return [...actives.flatMap(leaseOf), ...(strays ?? []).map(strayLease)]
     },
     async checkPossible(spec) {
       const demand = demandOf(spec)
       if (demand.engine !== null && !backends.has(demand.engine))
         throw new Failure('job_engine_unknown', { engine: demand.engine, known: [...backends.keys()].join(', ') })
-      const nodes = await currentNodes(nodesAge.withDevices)
+      const nodes = await machines.current(nodesAge.withDevices)
       if (createPossible(nodes)(demand)) return
       const { device, wanted, there } = missingText(demand, nodes)
       throw new Failure(device ? 'job_device_missing' : 'job_too_large', { wanted, there })
@@ -523,8 +490,8 @@ export function createController({
   }
 
   async function stillThere(found: Stray[]): Promise<Stray[]> {
-    if (found.length === 0 || now() < strayLook) return found
-    strayLook = now() + 5_000
+    if (found.length === 0 || tick() < strayLook) return found
+    strayLook = tick() + 5_000
     const left: Stray[] = []
     for (const stray of found) {
       const backend = backends.get(stray.engine)!

@@ -10,11 +10,13 @@ import { nodesShown } from './leases.ts'
 import { asSeen } from './look.ts'
 import type { Controller } from './loop.ts'
 import type { JobSecrets } from './secrets.ts'
-import { attemptsOf, deleteJob, endedJob, getJob, hasEnded, listJobs, readSpec, retryJob, stopJob, submitJob } from './store.ts'
+import { attemptsOf, deleteJob, endedJob, getJob, hasEnded, jobRow, listJobs, readSpec, retryJob, stopJob, submitJob } from './store.ts'
+import type { JobTracking } from './tracking.ts'
 
 export interface JobHost {
   backends: ReadonlyMap<string, Backend>
   secrets: JobSecrets
+  tracking: JobTracking
   /** The controller of this process; null where it does not keep the home. */
   controller: Controller | null
 }
@@ -54,8 +56,14 @@ export const jobRoutes = ({ db, folder, host }: Omit<JobParts, 'closing'>): Rout
     }),
     route(calls.getJob, ({ job }, { project }) => one(project, job)),
     route(calls.stopJob, async ({ job, grace }, { project, principal: { user } }) => {
-      await stopJob(db, { user, project }, job, grace)
-      const { controller } = await host()
+      const { controller, tracking, secrets } = await host()
+      const ended = Date.now()
+      const cancelled = { project, status: 'cancelled', reason: 'cancelled', ended } as const
+      await stopJob(db, { user, project }, job, grace, {
+        now: ended,
+        endRun: (transaction, run) => tracking.endRun(transaction, { ...cancelled, run }),
+      })
+      if ((await jobRow(db, project, job)).status === 'cancelled') await secrets.forget(job)
       if (controller) controller.wake()
       else await stopHere(project, job)
       return await one(project, job)

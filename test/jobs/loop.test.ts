@@ -7,7 +7,7 @@ import type { Failure } from '../../src/failure.ts'
 import { fakeNode } from '../../src/jobs/backends/fake.ts'
 import { plainSpec } from '../../src/jobs/spec.ts'
 import { deleteJob, retryJob, stopJob } from '../../src/jobs/store.ts'
-import { runsOfLivingJobs } from '../../src/track/job-runs.ts'
+import { endJobRun, runsOfLivingJobs } from '../../src/track/job-runs.ts'
 import { reapLostRuns } from '../../src/track/reaper.ts'
 import { getTrackedRun, resumeTrackedRun, updateTrackedRun } from '../../src/track/tracked-runs.ts'
 import { thisProcess } from '../../src/track/worker.ts'
@@ -130,14 +130,14 @@ for (const database of [inMemory, databases()[1]!]) {
       takeOver({ db: db.withPlugin(plugin as never), backend: guarded, tracking: guarded })
       for (let i = 0; i < 60 && !dead; i++) {
         await rest.step().catch(() => {})
-        if (i === 4) await stopJob(db, actor, jobs[2]!, undefined, rest.now())
+        if (i === 4) await stopJob(db, actor, jobs[2]!, undefined, { now: rest.now() })
         rest.pass(0.25)
       }
       const over = !dead
       dead = true // whatever of it is still under way
       await rest.controller.close()
       takeOver()
-      await stopJob(db, actor, jobs[2]!, undefined, rest.now())
+      await stopJob(db, actor, jobs[2]!, undefined, { now: rest.now() })
       await play(jobs, 200)
       const [good, twice, stopped, later] = await Promise.all(jobs.map(job))
       const told = `killed at step ${at}`
@@ -196,16 +196,16 @@ test('one that waits is cancelled at once, one that runs is asked, and killed af
     (await Promise.all([obedient, stubborn, waiting].map(job))).map(({ state }) => state),
     ['starting', 'starting', 'queued'],
   )
-  await stopJob(db, actor, waiting, undefined, now())
+  await stopJob(db, actor, waiting, undefined, { now: now() })
   assert.deepEqual([(await job(waiting)).state, (await job(waiting)).attempts], ['cancelled', []])
-  for (const each of [obedient, stubborn]) await stopJob(db, actor, each, 30, now())
+  for (const each of [obedient, stubborn]) await stopJob(db, actor, each, 30, { now: now() })
   assert.equal((await job(stubborn)).state, 'stopping')
   await play([obedient], 2)
   assert.deepEqual([(await job(obedient)).state, (await job(obedient)).exitCode], ['cancelled', 143])
   pass(5)
   await step()
   assert.equal((await job(stubborn)).state, 'stopping')
-  await stopJob(db, actor, stubborn, 8, now()) // asked again with less: eight seconds from now
+  await stopJob(db, actor, stubborn, 8, { now: now() }) // asked again with less: eight seconds from now
   await play([stubborn], 10)
   const ended = await job(stubborn)
   assert.deepEqual([ended.state, ended.exitCode, ended.attempts[0]!.signal], ['cancelled', 137, 'SIGKILL'])
@@ -378,6 +378,41 @@ test('an output that cannot be kept is told, and the others are kept', async t =
   assert.equal(state, 'succeeded')
   assert.match(warnings.join(), /^The output \.\.\/\.\.\/escape was not kept: Invalid path/)
   assert.deepEqual(await objects.list(`0/${run}/artifacts/outputs`), [{ name: 'fine.txt', bytes: 1 }])
+})
+
+test('one that is stopped between two attempts ends with its run', async t => {
+  const { submit, step, pass, job, db, now } = await world(t)
+  const number = await submit('sleep 1; exit 3', retried(['user_error']))
+  await step()
+  pass(2)
+  await step()
+  const { run } = await job(number)
+  const endRun = (over: typeof db, id: string) =>
+    endJobRun(over, { project: 'default', run: id, status: 'cancelled', reason: 'cancelled', ended: now() })
+  await stopJob(db, actor, number, undefined, { now: now(), endRun })
+  assert.deepEqual([(await job(number)).state, (await job(number)).message], ['cancelled', 'stopped between two attempts'])
+  assert.equal((await getTrackedRun(db, 'default', run!)).status, 'cancelled')
+})
+
+test('an engine that does not keep the time limit is told to; a clock that jumps ends nothing and keeps nothing waiting', async t => {
+  const { submit, step, pass, job, play, jump } = await world(t)
+  const limited = await submit('sleep 600', { timeouts: { pending: null, run: 30, stop: 1 } })
+  await step()
+  pass(0.1)
+  await step()
+  jump(3600)
+  await step()
+  assert.equal((await job(limited)).state, 'running')
+  await play([limited], 120)
+  assert.deepEqual([(await job(limited)).state, (await job(limited)).reason], ['failed', 'timeout'])
+
+  const retrying = await submit('sleep 1; exit 1', retried(['user_error'], 1))
+  await step()
+  pass(2)
+  await step()
+  jump(-7200)
+  await play([retrying], 30)
+  assert.equal((await job(retrying)).attempts.length, 2)
 })
 
 test('a job whose experiment was deleted fails with that as its reason', async t => {

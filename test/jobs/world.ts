@@ -29,6 +29,8 @@ export interface World {
   now(): number
   /** Seconds. */
   pass(seconds: number): void
+  /** Seconds that the clock on the wall is put forward, while no time passes. */
+  jump(seconds: number): void
   submit(
     run: string,
     spec?: Partial<JobSpec>,
@@ -49,8 +51,9 @@ export async function createWorld(
   { nodes = [fakeNode('n0')] }: { nodes?: readonly Node[] } = {},
 ): Promise<World> {
   let time = 1_764_000_000_000
-  const now = () => time
-  const engine = createFakeEngine({ nodes, now })
+  let wall = 0
+  const now = () => time + wall
+  const engine = createFakeEngine({ nodes, now: () => time })
   const objects = memoryObjects()
   const secrets = await openJobSecrets(mkdtempSync(join(tmpdir(), 'jobs-')))
   await db
@@ -74,13 +77,16 @@ export async function createWorld(
   const world: World = {
     ...{ db, engine, objects, secrets, errors, now },
     controller: undefined as unknown as Controller,
+    jump(seconds) {
+      wall += seconds * 1000
+    },
     pass(seconds) {
       time += seconds * 1000
       engine.tick()
     },
     async submit(run, spec = {}, { secrets: values = {}, ...more } = {}) {
       const given = { spec: plainSpec('job', { shell: run }, { secrets: Object.keys(values), ...spec }), secrets: values, ...more }
-      const { job } = await submitJob(db, actor, given, { now: time, keepSecrets: number => secrets.keep(number, values) })
+      const { job } = await submitJob(db, actor, given, { now: now(), keepSecrets: number => secrets.keep(number, values) })
       world.controller.wake()
       return job
     },
@@ -100,7 +106,7 @@ export async function createWorld(
     },
     takeOver({ db: over = db, backend = (each: Backend) => each, tracking = (each: JobTracking) => each } = {}) {
       world.controller = createController({
-        ...{ db: over, secrets, now, onError: error => errors.push(error) },
+        ...{ db: over, secrets, now, tick: () => time, onError: error => errors.push(error) },
         backends: [backend(engine.backend())],
         tracking: tracking(trackingOver(over)),
       })

@@ -62,7 +62,7 @@ refuse() { printf '%s\\n' "$1" >"$files.failed"; exit 125; }
   done
   unset IFS
   read -r score </proc/self/oom_score_adj && [ "$score" -lt 500 ] && echo 500 >/proc/self/oom_score_adj
-  if [ "$cores" ]; then exec taskset -c "$cores" "$@"; else exec "$@"; fi
+  if [ "$cores" ]; then exec taskset -c "$cores" "$@"; else exec -- "$@"; fi
 ) 2>&3 3>&-
 code=$?
 printf '%3d\\n' "$code" 1<>"$files.exit"
