@@ -86,6 +86,23 @@ describe('attempts', { concurrency: 4 }, () => {
     }
   })
 
+  test('words are words: nothing in them is read by a shell, or as an option', async () => {
+    const words = ['$(touch touched)', '`touch touched`', '; touch touched', '*', '-n', '--', '', ' a  b ', 'two\nlines', '"\'\\', 'é€']
+    const share = (cpus: number) => ({ share: { cpus } })
+    for (const cpus of [0.5, 4096]) {
+      const { job, text } = await engine.run(['printf', '<%s>\\n', ...words], {
+        ...share(cpus),
+        envs: { NAME: '$(touch touched)\n; touch touched' },
+      })
+      assert.equal(text, words.map(word => `<${word}>`).join('\n'))
+      assert.deepEqual(readdirSync(join(engine.folder(job), 'work')), [])
+      for (const option of ['-p', '--version', '-c'])
+        assert.equal((await engine.run([option, '1'], share(cpus))).reason, 'command_not_found')
+    }
+    const nul = await engine.run('true', { envs: { NAME: 'a\0b' } })
+    assert.equal(nul.reason, 'start_failed')
+  })
+
   test('what cannot be started says why', async () => {
     const noFolder = await engine.run('true', { workdir: join(engine.home, 'nowhere') })
     assert.deepEqual(how(noFolder), { exitCode: 125, signal: null, reason: 'start_failed', phase: 'run' })

@@ -62,7 +62,8 @@ refuse() { printf '%s\\n' "$1" >"$files.failed"; exit 125; }
   done
   unset IFS
   read -r score </proc/self/oom_score_adj && [ "$score" -lt 500 ] && echo 500 >/proc/self/oom_score_adj
-  if [ "$cores" ]; then exec taskset -c "$cores" "$@"; else exec -- "$@"; fi
+  case $1 in -*) printf '%s: not found\\n' "$1" >&2; exit 127 ;; esac # some shells would take it for an option of exec
+  if [ "$cores" ]; then exec taskset -c "$cores" "$@"; else exec "$@"; fi
 ) 2>&3 3>&-
 code=$?
 printf '%3d\\n' "$code" 1<>"$files.exit"

@@ -55,7 +55,7 @@ export function deviceVariables(devices: readonly Device[]): Variables {
 /** Set by a process above that speaks of itself, or by us for each process: none of it is handed down. */
 const ofSomebodyElse =
   /^(PLINTH_|MLFLOW_|SKYPILOT_|SLURM_|PET_|TORCHELASTIC_|npm_|JAX_COORDINATOR|JAX_NUM_PROCESSES|JAX_PROCESS_ID|(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK|NNODES|MASTER_ADDR|MASTER_PORT|TF_CONFIG|CUDA_VISIBLE_DEVICES|HIP_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES|NODE_OPTIONS|NODE_COMPILE_CACHE|NODE_TEST_CONTEXT|NODE_CHANNEL_FD|OMP_NUM_THREADS|INIT_CWD|OLDPWD|PWD|SHLVL|_)$)/
-const looksSecret = /(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|ACCESS_KEY|SECRET_KEY|PRIVATE_KEY)($|_)|AUTH$/i
+const looksSecret = /PASSWORD|PASSWD|SECRET|(^|_)(TOKEN|CREDENTIALS?|API_?KEY|ACCESS_KEY|PRIVATE_KEY)($|_)|AUTH$/i
 
 /** What a job takes over from the server: where programs are and how they reach the network, and nothing that looks like a secret. */
 export const inheritedVariables = (all: NodeJS.ProcessEnv): Variables =>
