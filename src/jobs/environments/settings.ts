@@ -4,7 +4,7 @@
  * decides what gets installed is in `identity`, without passwords: a token that is renewed must not make another environment.
  */
 import { readFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
+import { devNull, homedir } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
 import { type IndexOptions, noIndexOptions, type Requirements, withoutUser } from './requirements.ts'
@@ -55,9 +55,10 @@ export async function packageSettings({ machine, envs, secrets, asked }: Setting
   for (const [name, value] of Object.entries(own)) if (passes(name) || /^(HTTPS?|NO|ALL)_PROXY$/i.test(name)) variables[name] = value
   for (const name of asked?.secrets ?? []) variables[name] = secrets[name]!
 
-  const files = await pipFiles(variables)
+  // pip is told what stands in its files and reads none itself: they may say where else to install to
+  for (const [name, value] of await pipFiles(variables)) if (ofPip.test(name)) variables[name] ??= value
   const uvFile = await uvConfiguration(variables)
-  const machineIndex = indexOf(variables, files)
+  const machineIndex = indexOf(variables)
   const wanted = asked?.index ?? noIndexOptions()
   const index: IndexOptions = {
     index: wanted.index ?? machineIndex.index,
@@ -69,22 +70,18 @@ export async function packageSettings({ machine, envs, secrets, asked }: Setting
     each => each.length >= 4,
   )
   const deciding = Object.entries(variables).filter(([name]) => decides.test(name) || (ofBuilds.test(name) && !/_HOME$/.test(name)))
-  const fromFiles = files.flatMap(({ section, name, value }) =>
-    decides.test(variableOf(name)) ? [[`pip.conf ${section}.${name}`, value]] : [],
-  )
   const identity = [
     ['index', withoutUser(index.index ?? '')],
     ...index.extra.map(each => ['extra', withoutUser(each)]),
     ...index.findLinks.map(each => ['links', withoutUser(each)]),
     ['no index', String(index.noIndex)],
     ...deciding,
-    ...fromFiles,
     ...(uvFile === null ? [] : [['uv.toml', withoutUser(uvFile)]]),
   ] as [string, string][]
   return { ...index, variables, identity: identity.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)), masked }
 }
 
-/** The variables that pip runs with. It must not read where else to install to, from pip.conf either. */
+/** The variables that pip runs with, and all the settings that it has. */
 export function forPip(
   { variables, index, extra, findLinks, noIndex }: PackageSettings,
   more: { extra?: readonly string[] } = {},
@@ -95,7 +92,7 @@ export function forPip(
     ...list('PIP_EXTRA_INDEX_URL', [...extra, ...(more.extra ?? [])], ' '),
     ...list('PIP_FIND_LINKS', findLinks, ' '),
     ...(noIndex && { PIP_NO_INDEX: '1' }),
-    PIP_USER: '0',
+    PIP_CONFIG_FILE: devNull,
     PIP_NO_INPUT: '1',
     PIP_DISABLE_PIP_VERSION_CHECK: '1',
     PYTHONNOUSERSITE: '1',
@@ -131,8 +128,8 @@ const without = (variables: Record<string, string>, names: RegExp) =>
   Object.fromEntries(Object.entries(variables).filter(([name]) => !names.test(name)))
 
 /** What is set for uv stands above what is set for pip, where both are. */
-function indexOf(variables: Record<string, string>, files: readonly PipSetting[]): IndexOptions {
-  const pip = (name: string) => variables[variableOf(name)] ?? files.findLast(setting => setting.name === name)?.value
+function indexOf(variables: Record<string, string>): IndexOptions {
+  const pip = (name: string) => variables[variableOf(name)]
   const uv = (...names: string[]) => names.map(name => variables[name]).find(value => value)
   const uvExtra = [uv('UV_INDEX'), uv('UV_EXTRA_INDEX_URL')].flatMap(split)
   return {
@@ -160,21 +157,23 @@ interface PipSetting {
   value: string
 }
 
-/** Settings of pip.conf, of the system, the user and the one that is named; later ones stand above. */
-async function pipFiles(variables: Record<string, string>): Promise<PipSetting[]> {
+/** By the name of their variable. Of the system, the user and the file that is named; later ones stand above, and [install] above [global]. */
+async function pipFiles(variables: Record<string, string>): Promise<Map<string, string>> {
   const home = variables['HOME'] ?? homedir()
   const named = variables['PIP_CONFIG_FILE']
+  if (named === devNull) return new Map() // pip's own word for: none of them
   const paths = [
     ...split(variables['XDG_CONFIG_DIRS']?.replaceAll(':', ' ') ?? '/etc/xdg').map(folder => join(folder, 'pip/pip.conf')),
     '/etc/pip.conf',
     join(home, '.pip/pip.conf'),
     join(variables['XDG_CONFIG_HOME'] ?? join(home, '.config'), 'pip/pip.conf'),
-    ...(named && named !== '/dev/null' ? [named] : []),
+    ...(named ? [named] : []),
   ]
-  // pip's own word for: none of them
-  if (named === '/dev/null') return []
   const texts = await Promise.all(paths.map(path => readText(path)))
-  return texts.flatMap(text => (text === null ? [] : readIni(text)))
+  const settings = texts.flatMap(text => (text === null ? [] : readIni(text)))
+  const of = (wanted: string) =>
+    settings.flatMap(({ section, name, value }) => (section === wanted ? [[variableOf(name), value] as const] : []))
+  return new Map([...of('global'), ...of('install')])
 }
 
 /** What Python's configparser makes of it: indented lines go on with the value above. */
@@ -184,7 +183,7 @@ export function readIni(text: string): PipSetting[] {
   for (const line of text.split(/\r?\n/)) {
     if (/^\s*([#;]|$)/.test(line)) continue
     const last = found.at(-1)
-    if (/^\s/.test(line) && last) {
+    if (/^\s/.test(line) && last?.section === section) {
       last.value = `${last.value} ${line.trim()}`.trim()
       continue
     }
@@ -193,10 +192,8 @@ export function readIni(text: string): PipSetting[] {
       section = heading[1]!.trim()
       continue
     }
-    const [, name, value] = /^([^=:]+?)\s*[=:]\s*(.*)$/.exec(line) ?? []
-    // only [global] and [install] say something about installing
-    if (name !== undefined && (section === 'global' || section === 'install'))
-      found.push({ section, name: name.trim().toLowerCase().replaceAll('_', '-'), value: value!.trim() })
+    const [, name, value] = /^([^=:]+?)\s*[=:]\s*(.*)$/.exec(line.trim()) ?? []
+    if (name !== undefined) found.push({ section, name: name.toLowerCase().replaceAll('_', '-'), value: value!.trim() })
   }
   return found
 }

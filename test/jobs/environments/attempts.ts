@@ -61,10 +61,14 @@ export interface Prepared {
   try(words: readonly string[], variables?: Record<string, string>): { code: number | null; out: string; err: string }
 }
 
+/** pip, unpacked once for all places of a test file: a second of computing. */
+const tools = mkdtempSync(join(tmpdir(), 'tools-'))
+
 export function makePlace(): Place {
   const folder = mkdtempSync(join(tmpdir(), 'environments-'))
   const [work, wheels, cache, bin] = ['work', 'wheels', 'cache', 'bin'].map(name => join(folder, name)) as [string, string, string, string]
-  for (const each of [work, wheels, bin]) mkdirSync(each)
+  for (const each of [work, wheels, bin, cache]) mkdirSync(each)
+  symlinkSync(tools, join(cache, 'tools'))
   if (python3) symlinkSync(python3, join(bin, 'python3'))
   const variables = {
     ...{ PATH: `${bin}:${dirname(process.execPath)}:/usr/bin:/bin`, HOME: folder, LANG: 'C.UTF-8', PLINTH_CACHE: cache },

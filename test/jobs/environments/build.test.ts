@@ -1,6 +1,6 @@
 /** Environments built for real, by pip, from a folder of packages: no network is asked. */
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, test } from 'node:test'
 import { environmentsFolder, findUnusedEnvironments } from '../../../src/jobs/environments/store.ts'
@@ -98,8 +98,12 @@ test('a build that is asked to end does so, and says nothing of a failure', opti
 })
 
 test('an environment that was cleaned away is built again exactly, also when newer packages are there by now', options, async () => {
-  place.write('exact.txt', 'beta\n')
-  const wanted = { runtime: { requirements: 'exact.txt' } }
+  // a file that was named from elsewhere brings its own folder
+  mkdirSync(join(place.folder, 'elsewhere'))
+  writeFileSync(join(place.folder, 'elsewhere/limits.txt'), '')
+  const file = join(place.folder, 'elsewhere/exact.txt')
+  writeFileSync(file, '-c limits.txt\nbeta\n')
+  const wanted = { runtime: { requirements: file } }
   const first = await place.prepare(wanted)
   endAll()
   makeWheel(place.wheels, 'beta', '2.0')
@@ -114,7 +118,7 @@ test('an environment that was cleaned away is built again exactly, also when new
     assert.equal(again.environment.key, first.environment.key)
     assert.match(again.out, /built again, from what it had/)
     assert.deepEqual(again.environment.packages, ['beta==1.0'])
-    place.write('exact.txt', 'beta>0\n')
+    writeFileSync(file, 'beta>0\n')
     const other = await place.prepare(wanted)
     assert.deepEqual(other.environment.packages, ['beta==2.0'])
     assert.notEqual(other.environment.key, first.environment.key)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, lstatSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -66,11 +66,6 @@ test('files that no environment is made of are told from those that are', option
   )
   place.write('poetry.lock.toml', '')
   assert.match((await place.prepare({ runtime: { lock: 'poetry.lock.toml' } })).err, /Locks that are read: uv\.lock/)
-  // a file that was named from elsewhere brings its own folder
-  mkdirSync(join(place.folder, 'elsewhere'))
-  writeFileSync(join(place.folder, 'elsewhere/r.txt'), '-c c.txt\n')
-  writeFileSync(join(place.folder, 'elsewhere/c.txt'), '')
-  assert.equal((await place.prepare({ runtime: { requirements: join(place.folder, 'elsewhere/r.txt') } })).code, 0)
 })
 
 test('uv, where it is, resolves and installs, and what it wrote down is used by pip as well', withUv, async () => {

@@ -52,6 +52,7 @@ test('a PyTorch script that is stopped goes on from its checkpoint in the next a
 })
 
 test('a scikit-learn script runs unchanged, and what it writes is kept', async t => {
+  if (!long) return t.skip('PLINTH_TEST=long: hook.test.ts trains with scikit-learn as well')
   if (!has('sklearn')) return t.skip('a Python with scikit-learn is not installed (npm run peers)')
   const { exitCode, text, job } = await engine.run(['python', 'digits.py'], { workdir: examples, runtime })
   assert.equal(exitCode, 0, text)

@@ -48,13 +48,20 @@ test('pip.conf counts as well, below variables', async () => {
   mkdirSync(join(config, 'pip'))
   writeFileSync(
     join(config, 'pip/pip.conf'),
-    '[global]\nindex-url = https://conf/simple\n# no\nextra-index-url =\n    https://a/s\n    https://b/s\n[freeze]\nindex-url = https://no\n',
+    '[install]\nindex-url = https://conf/simple\ntarget = /x\nuser = true\n[global]\nindex-url = https://below/simple\ncert = /c.pem\nroot = /x\n# no\nextra-index-url =\n    https://a/s\n    https://b/s\n[freeze]\nindex-url = https://no\n',
   )
   const settings = await settingsOf({ XDG_CONFIG_HOME: config })
   assert.deepEqual([settings.index, settings.extra], ['https://conf/simple', ['https://a/s', 'https://b/s']])
+  // pip gets them as variables, and reads no file that may say more than that
+  assert.deepEqual(only(forPip(settings), /^PIP_(CONFIG|INDEX|EXTRA|TARGET|USER|CERT|ROOT)/), {
+    PIP_CONFIG_FILE: '/dev/null',
+    PIP_INDEX_URL: 'https://conf/simple',
+    PIP_EXTRA_INDEX_URL: 'https://a/s https://b/s',
+    PIP_CERT: '/c.pem',
+  })
   const above = await settingsOf({ XDG_CONFIG_HOME: config, PIP_INDEX_URL: 'https://env/simple' })
   assert.equal(above.index, 'https://env/simple')
-  assert.deepEqual(readIni('[install]\nuser: true\n'), [{ section: 'install', name: 'user', value: 'true' }])
+  assert.deepEqual(readIni('[install]\nuser: true\n  indeed\n[x]\n  odd\n'), [{ section: 'install', name: 'user', value: 'true indeed' }])
 })
 
 test('what leads an installer elsewhere, and what looks into the server, is not passed on', async () => {
@@ -76,7 +83,6 @@ test('what leads an installer elsewhere, and what looks into the server, is not 
     assert.deepEqual(only(variables, /TARGET|PREFIX|REQUIREMENT|_LOG|PYTHONPATH|DATABASE|AWS|PRELOAD|ROOT|UV_PYTHON$|STARTUP/), {})
     assert.deepEqual([variables['PATH'], variables['TORCH_CUDA_ARCH_LIST']], ['/bin', '9.0'])
   }
-  assert.equal(forPip(settings)['PIP_USER'], '0') // a pip.conf with user = true would lead out of the environment
 })
 
 test('the content address follows the index and what decides, and no password', async () => {
