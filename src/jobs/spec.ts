@@ -64,7 +64,7 @@ export const Runtime = z.discriminatedUnion('kind', [
     lock: z.string().max(1000).nullable(),
     project: z.string().max(1000).nullable(),
     conda: z.string().max(1000).nullable(),
-    /** "3.11"; null: the newest that is here. */
+    /** "3.11", or conditions such as ">=3.10,<3.13"; null: the one that python3 means. */
     python: z.string().max(20).nullable(),
   }),
   z.strictObject({ kind: z.literal('node') }),
