@@ -5,8 +5,8 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
-import { access, readdir, rm, stat } from 'node:fs/promises'
-import { extname, join } from 'node:path'
+import { access, readdir, rm, rmdir, stat } from 'node:fs/promises'
+import { extname, join, sep } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -258,11 +258,18 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     async forget(job, attempt) {
       const { status } = await observe(job, attempt)
       if (status !== 'ended' && status !== 'lost') throw new Failure('job_active', { job, state: status })
-      const placement = readJson<Placement>(files(folderOf(job, attempt)).placement)
+      const folder = folderOf(job, attempt)
+      const placement = readJson<Placement>(files(folder).placement)
       if (placement) removeGroups(placement.groups, placement.name) // of a shim that was killed at its very end
-      await removeFolder(folderOf(job, attempt))
-      const left = await readdir(join(root, String(job))).catch(() => [])
-      if (!left.some(name => /^\d+$/.test(name))) await removeFolder(join(root, String(job)))
+      const known = readJson<Attempt>(files(folder).attempt)
+      await removeFolder(folder)
+      // checkpoints belong to all attempts; they go with the last one, unless they lie elsewhere
+      const ofJob = join(folder, '..')
+      const checkpoints = known ? checkpointFolder(known, ofJob) : join(ofJob, 'checkpoints')
+      const left = await readdir(ofJob).catch(() => [])
+      if (left.some(name => /^\d+$/.test(name))) return
+      if (checkpoints.startsWith(join(ofJob, sep))) await removeFolder(checkpoints)
+      await rmdir(ofJob).catch(() => {}) // somebody else keeps something there
     },
     async processes(job, attempt) {
       const cookie = readJson<Attempt>(files(folderOf(job, attempt)).attempt)?.cookie
