@@ -709,6 +709,12 @@ export const failures = {
     'The file {path} belongs to a run whose files are not kept by this server.',
     'Copy it from the folder .files beside the log to where the experiment keeps its files.',
   ],
+  jobs_of_the_owner: [
+    403,
+    'Only the owner may run jobs on this server, and {user} is not: a job can do and read whatever the user can that the server runs as.',
+    'Ask the owner, who can let editors run them by starting it with plinth up --jobs-by editors.',
+  ],
+
   // ── sweeps ──
   sweep_search: [
     400,
@@ -757,6 +763,7 @@ export const failures = {
     'Ask for what is there, or see with plinth doctor why an accelerator is missing.',
   ],
   job_too_large: [409, 'No machine here can hold {wanted}. There is: {there}.', 'Ask for less, or for more nodes of a smaller size.'],
+  job_platform: [501, 'Jobs run on Linux; this machine runs {platform}.', 'Use a server on Linux: set PLINTH_URL, or plinth login URL.'],
   job_not_started: [
     500,
     'The supervisor of job {job} could not be started: {problem}.',

@@ -189,6 +189,8 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     },
     nodes: inventory,
     async start(given, secrets) {
+      // who belongs to an attempt is read from /proc
+      if (process.platform !== 'linux') throw new Failure('job_platform', { platform: process.platform })
       const attempt = Attempt.parse(given)
       const folder = folderOf(attempt.job, attempt.attempt)
       const paths = files(folder)
