@@ -27,7 +27,8 @@ export async function requiredPackages(request: EnvironmentRequest, wish: Wish):
   const torch = await torchFor(request, wish, settings)
   const recipe: Recipe = {
     content: [
-      ...requirements.files.map(({ path, text }) => [`file ${path}`, text] as const),
+      // what the first is called, comments and blank lines do not matter
+      ...requirements.files.map(({ path, text }, i) => [i === 0 ? 'file' : `file ${path}`, linesOf(text)] as const),
       ...requirements.artifacts.map(({ path, sha256 }) => ['artifact', `${basename(path)} ${sha256}`] as const),
       [
         'options',
@@ -74,6 +75,8 @@ export async function requiredPackages(request: EnvironmentRequest, wish: Wish):
   const venv = join(shared.folder, 'venv')
   return { interpreter, layer: { sites: [join(venv, sitePath(interpreter))], scripts: join(venv, 'bin') }, shared }
 }
+
+const linesOf = (text: string): string => text.split('\n').filter(Boolean).join('\n')
 
 /** What decides beside the files themselves. */
 export const contentOf = (

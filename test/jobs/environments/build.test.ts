@@ -74,7 +74,7 @@ test('a build that is killed at any moment leaves nothing that is believed, and 
   const kills = long ? 40 : 1
   for (let i = 0; i < kills; i++) {
     const file = `killed-${i}.txt`
-    place.write(file, `# ${i}\nalpha\n`)
+    place.write(file, `alpha>=0.${i}\n`)
     const wanted = { runtime: { requirements: file } }
     const { child, ended, said } = place.begin(wanted)
     await said(i % 2 ? 'Processing' : 'is being built')
@@ -89,7 +89,7 @@ test('a build that is killed at any moment leaves nothing that is believed, and 
 })
 
 test('a build that is asked to end does so, and says nothing of a failure', options, async () => {
-  place.write('stopped.txt', '# stopped\nalpha\n')
+  place.write('stopped.txt', 'alpha>0.1\n')
   const { child, ended, said } = place.begin({ runtime: { requirements: 'stopped.txt' } })
   await said('is being built')
   child.kill('SIGTERM')
