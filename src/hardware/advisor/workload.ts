@@ -142,9 +142,10 @@ export function transformerOf(
     return { h, l: Math.max(1, h / width) }
   }
   const [wide, usual, deep] = [at(2 * ratio), at(ratio), at(ratio / 2)]
-  const cost = [wide.l * wide.h, usual.l * usual.h, deep.l * deep.h]
+  const as = ({ h, l }: { h: number; l: number }) => (l * h) / usual.h
   return {
     hidden: exactly(usual.h),
-    layers: { low: cost[0]! / usual.h, likely: usual.l, high: cost[2]! / usual.h },
+    // of a very small one there is no less than a layer
+    layers: { low: Math.min(as(wide), usual.l), likely: usual.l, high: Math.max(as(deep), usual.l) },
   }
 }

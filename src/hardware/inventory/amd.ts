@@ -6,7 +6,7 @@ import { basename } from 'node:path'
 import { canonicalName } from '../accelerators.ts'
 import { install } from '../packages.ts'
 import type { System } from '../system.ts'
-import { type Device, device, type FoundDevices, numberOf, type Obstacle, wordOf } from './device.ts'
+import { type Device, device, type FoundDevices, numberOf, type Obstacle, printed, wordOf } from './device.ts'
 import { nodeObstacle } from './nodes.ts'
 import { addressOfLocation, busAddress, type Card } from './pci.ts'
 
@@ -132,7 +132,7 @@ const field = (value: unknown, ...names: string[]): unknown => {
   const entries = Object.entries(object(value))
   for (const name of names) {
     const found = entries.find(
-      ([key, each]) => key.toLowerCase() === name && wordOf(String(object(each) === each ? 'object' : each)) !== null,
+      ([key, each]) => key.toLowerCase() === name && (typeof each === 'object' ? each !== null : wordOf(printed(each)) !== null),
     )
     if (found) return found[1]
   }

@@ -1,7 +1,7 @@
 /** Apple's graphics share the memory of the processor; `system_profiler -json` names them. */
 import { canonicalName } from '../accelerators.ts'
 import type { System } from '../system.ts'
-import { type Device, device, type FoundDevices, numberOf, wordOf } from './device.ts'
+import { type Device, device, type FoundDevices, numberOf, printed, wordOf } from './device.ts'
 
 export async function readApple(system: System): Promise<FoundDevices> {
   if (system.platform !== 'darwin') return { devices: [], obstacles: [] }
@@ -30,7 +30,7 @@ export function parseProfile(output: string): Device[] {
         [word(each['sppci_model']), word(each['_name']), chip].find(name => name !== null && /^Apple M/.test(name)) ??
         chip ??
         'Apple graphics'
-      const cores = numberOf(String(each['sppci_cores'] ?? ''))
+      const cores = numberOf(printed(each['sppci_cores']))
       return device({
         id: `apple-${index}`,
         vendor: 'apple',

@@ -140,3 +140,6 @@ export function wordOf(text: string | undefined): string | null {
     ? null
     : word
 }
+
+/** A word or number of foreign JSON as text; anything else is none. */
+export const printed = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? String(value) : '')

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import { canonicalName } from '../accelerators.ts'
 import { install } from '../packages.ts'
 import type { System } from '../system.ts'
-import { device, type FoundDevices, numberOf, type Obstacle, wordOf } from './device.ts'
+import { device, type FoundDevices, numberOf, type Obstacle, printed, wordOf } from './device.ts'
 import { nodeObstacle } from './nodes.ts'
 import { busAddress, type Card } from './pci.ts'
 
@@ -74,7 +74,7 @@ export function parseXpuSmi(output: string): { address: string; model: string | 
     const address = each?.['pci_bdf_address']
     if (typeof address !== 'string') return []
     const name = each?.['device_name']
-    const bytes = numberOf(String(each?.['memory_physical_size_byte'] ?? ''))
+    const bytes = numberOf(printed(each?.['memory_physical_size_byte']))
     // "Intel(R) Graphics [0xe211]" is what a driver says that does not know the name
     const model = typeof name === 'string' ? wordOf(name) : null
     return [{ address: busAddress(address), model, memory: bytes || null }]

@@ -6,7 +6,7 @@ import { basename } from 'node:path'
 import { canonicalName, knownAccelerator } from '../accelerators.ts'
 import { inContainer } from '../packages.ts'
 import type { System } from '../system.ts'
-import { type Device, device, type FoundDevices, numberOf, type Obstacle, wordOf } from './device.ts'
+import { type Device, device, type FoundDevices, numberOf, type Obstacle, printed, wordOf } from './device.ts'
 import { nodeObstacle } from './nodes.ts'
 import type { Card } from './pci.ts'
 
@@ -170,8 +170,8 @@ export function parseNeuronLs(output: string): { cores: number | null; memory: n
   try {
     const list: unknown = JSON.parse(output)
     return (Array.isArray(list) ? list : []).map((each: Record<string, unknown> | null) => ({
-      cores: numberOf(String(each?.['nc_count'] ?? '')),
-      memory: numberOf(String(each?.['memory_size'] ?? '')),
+      cores: numberOf(printed(each?.['nc_count'])),
+      memory: numberOf(printed(each?.['memory_size'])),
     }))
   } catch {
     return []
