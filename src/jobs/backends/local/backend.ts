@@ -262,7 +262,7 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
       if (status !== 'ended' && status !== 'lost') throw new Failure('job_active', { job, state: status })
       const folder = folderOf(job, attempt)
       const placement = readJson<Placement>(files(folder).placement)
-      if (placement) removeGroups(placement.groups, placement.name) // of a shim that was killed at its very end
+      if (placement) removeGroups(placement.groups, placement.name, placement.cores.length) // of a shim that was killed at its very end
       const known = readJson<Attempt>(files(folder).attempt)
       await removeFolder(folder)
       // checkpoints belong to all attempts; they go with the last one, unless they lie elsewhere

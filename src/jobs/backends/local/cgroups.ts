@@ -144,11 +144,8 @@ export function makeGroups({ memory, processes }: GroupParents, name: string, li
 }
 
 /** Of an attempt that has ended, whoever made them. */
-export function removeGroups({ memory, processes }: GroupParents, name: string): void {
-  if (memory?.version === 1) {
-    const ofNodes = readdirSync(memory.path).filter(each => each.startsWith(`${name}-`) && /^\d+$/.test(each.slice(name.length + 1)))
-    for (const group of ofNodes) remove(join(memory.path, group))
-  }
+export function removeGroups({ memory, processes }: GroupParents, name: string, nodes: number): void {
+  if (memory?.version === 1) for (let i = 0; i < nodes; i++) remove(join(memory.path, `${name}-${i}`))
   if (processes !== null) remove(join(processes, name))
 }
 
