@@ -110,6 +110,8 @@ export interface ControlPlaneOptions {
   tls?: TlsFiles
   log?: Log
   limits?: RateLimits
+  /** Who may submit jobs. A job is a program of the user that the server runs as, and can read whatever that user can, the owner's token too. */
+  jobsBy?: 'owner' | 'editors'
 }
 export interface ControlPlane {
   url: string
@@ -130,7 +132,7 @@ export function checkReach({ host, behindProxy = false, tls }: Pick<ControlPlane
 
 /** throws host_not_safe, home_held, port_taken, port_refused, host_unknown, tls_unusable */
 export async function startControlPlane(home: Home, options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { host, port, behindProxy = false, proxies = [], tls, log = silentLog, limits = usualLimits } = options
+  const { host, port, behindProxy = false, proxies = [], tls, log = silentLog, limits = usualLimits, jobsBy = 'owner' } = options
   const pair = checkReach(options)
   const keeping = await keepHome(home)
   const metrics = createServerMetrics()
@@ -154,7 +156,7 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   let url = ''
   const jobs = hostOfJobs(home, { machine, onError, tokenTaken: principals.forget, url: () => url })
   const app = createApp({
-    routes: routesOf(home, runLog, { reads, rightsChanged: principals.forget, jobs }),
+    routes: routesOf(home, runLog, { reads, rightsChanged: principals.forget, jobs, jobsBy }),
     foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), {
       ...{ reads, jobs, closing: closing.signal },
       metrics: async () => metrics.text([...(await gaugesOf(home, { points, dropped: log.dropped })), ...telemetry.gauges()]),
@@ -477,7 +479,8 @@ export const routesOf = (
     reads = readHere(db),
     rightsChanged = () => {},
     jobs = hostOfJobs({ db, path }),
-  }: { reads?: Reads; rightsChanged?: () => void; jobs?: () => Promise<JobHost> } = {},
+    jobsBy = 'owner',
+  }: { reads?: Reads; rightsChanged?: () => void; jobs?: () => Promise<JobHost>; jobsBy?: ControlPlaneOptions['jobsBy'] } = {},
 ): Route[] =>
   confinedRoutes(db, [
     route(calls.getServer, (_, { principal: { user, project, role, owner } }) => ({
@@ -489,7 +492,7 @@ export const routesOf = (
     ...accountRoutes(db, rightsChanged),
     ...modelRoutes(db, path),
     ...trackingRoutes(db, log, reads),
-    ...jobRoutes({ db, folder: jobsFolder({ path }), host: jobs }),
+    ...jobRoutes({ db, folder: jobsFolder({ path }), host: jobs, mayRun: ({ owner }) => owner || jobsBy === 'editors' }),
   ])
 
 /** What is asked in other languages than ours: health checks, MLflow's REST, artifacts. */

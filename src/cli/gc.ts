@@ -5,7 +5,7 @@ export default defineCommand({
   name: 'gc',
   summary: 'show what can be deleted from the home, and delete it with --yes',
   details: `Feature caches, checkpoints of finished runs, files that nothing names; runs, experiments and logged models that were deleted long
-ago, with their metrics and files; old tokens; copies of the database from before an upgrade. Datasets, models and reports are never
+ago, with their metrics and files; old tokens; environments that no job has used for long; copies of the database from before an upgrade. Datasets, models and reports are never
 touched, nor is a run that a version of a model came from.`,
   options: {
     yes: { type: 'boolean', summary: 'really delete' },

@@ -44,6 +44,12 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
       default: 30,
       summary: 'wrong tokens a minute that are taken from one address',
     },
+    'jobs-by': {
+      type: 'string',
+      choices: ['owner', 'editors'],
+      default: 'owner',
+      summary: 'who may run jobs, which are programs of the user that it runs as and can read the owner’s token',
+    },
     'log-file': { type: 'string', value: 'FILE', summary: 'write the log there instead of stderr; it is turned over every 16 MB' },
     'install-service': { type: 'boolean', summary: 'write a systemd unit that runs it with these options, and say how to start it' },
     force: { type: 'boolean', summary: 'with --install-service: replace a unit that is another one' },
@@ -70,7 +76,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
         ...['--port', String(port), '--host', host],
         ...(behindProxy ? ['--behind-proxy'] : []),
         ...(options.proxy ? ['--proxy', options.proxy] : []),
-        ...['--rate-limit', String(options.rateLimit), '--wrong-tokens', String(options.wrongTokens)],
+        ...['--rate-limit', String(options.rateLimit), '--wrong-tokens', String(options.wrongTokens), '--jobs-by', options.jobsBy],
         ...(tls ? ['--tls-certificate', tls.certificate, '--tls-key', tls.key] : []),
         ...(options.logFile ? ['--log-file', resolve(options.logFile)] : []),
       ]
@@ -87,7 +93,7 @@ in PLINTH_DATABASE, never in the command line, which every user of a machine can
     const home = await openHome({ database })
     try {
       const server = await startControlPlane(home, {
-        ...{ host, port, behindProxy, log, limits: { requests: options.rateLimit, failures: options.wrongTokens } },
+        ...{ host, port, behindProxy, log, jobsBy: options.jobsBy, limits: { requests: options.rateLimit, failures: options.wrongTokens } },
         ...(proxies && { proxies }),
         ...(tls && { tls }),
       })

@@ -1,7 +1,9 @@
 /** Jobs as the contract calls them: who answers which call. */
 import { join } from 'node:path'
+import type { Principal } from '../api/principal.ts'
 import { type Route, route } from '../api/route.ts'
 import type { Db } from '../db/open.ts'
+import { Failure } from '../failure.ts'
 import type { Job } from '../sdk/calls/jobs.ts'
 import { calls } from '../sdk/calls/jobs.ts'
 import { removeFolder } from '../storage/disk.ts'
@@ -28,9 +30,14 @@ export interface JobParts {
   host(): Promise<JobHost>
   /** Aborted when the server closes: who follows a log is let go. */
   closing: AbortSignal
+  /** A job is a program of the user that the server runs as: who may not be that user may not run one. */
+  mayRun(principal: Principal): boolean
 }
 
-export const jobRoutes = ({ db, folder, host }: Omit<JobParts, 'closing'>): Route[] => {
+export const jobRoutes = ({ db, folder, host, mayRun }: Omit<JobParts, 'closing'>): Route[] => {
+  const checkMayRun = (principal: Principal) => {
+    if (!mayRun(principal)) throw new Failure('jobs_of_the_owner', { user: principal.user })
+  }
   const shown = async (jobs: readonly Job[]): Promise<Job[]> => {
     const { controller, backends } = await host()
     if (controller) return jobs.map(job => (hasEnded(job.state) ? job : { ...job, message: controller.why(job.job) ?? job.message }))
@@ -38,7 +45,9 @@ export const jobRoutes = ({ db, folder, host }: Omit<JobParts, 'closing'>): Rout
   }
   const one = async (project: string, job: number): Promise<Job> => (await shown([await getJob(db, project, job)]))[0]!
   return [
-    route(calls.submitJob, async ({ spec, secrets: values, ...rest }, { project, principal: { user } }) => {
+    route(calls.submitJob, async ({ spec, secrets: values, ...rest }, { project, principal }) => {
+      checkMayRun(principal)
+      const { user } = principal
       const { controller, secrets: kept } = await host()
       await controller?.checkPossible(readSpec(spec))
       const { job } = await submitJob(
@@ -68,8 +77,9 @@ export const jobRoutes = ({ db, folder, host }: Omit<JobParts, 'closing'>): Rout
       else await stopHere(project, job)
       return await one(project, job)
     }),
-    route(calls.retryJob, async ({ job }, { project, principal: { user } }) => {
-      await retryJob(db, { user, project }, job)
+    route(calls.retryJob, async ({ job }, { project, principal }) => {
+      checkMayRun(principal)
+      await retryJob(db, { user: principal.user, project }, job)
       ;(await host()).controller?.wake()
       return await one(project, job)
     }),

@@ -34,10 +34,15 @@ export type End = z.infer<typeof End>
 /** Made anew, or true only for this machine: locks, the owner's token, where the database is, what can be computed again. */
 const left = /^(reserve|server|token|database|features|plinth\.db.*|database\..*)$/
 
-/** Whether a file of a home, by its path in it with slashes, is part of a backup. */
+const ofJobs = /^jobs\/\d+\/((\d+\/)?secrets\.json|\d+\/(venv|python)(\/|$))/
+
+/**
+ * Whether a file of a home, by its path in it with slashes, is part of a backup. Secrets of jobs are not, nor what an attempt only runs in: it
+ * is made again.
+ */
 export const isKept = (path: string): boolean => {
   const segments = path.split('/')
-  return !left.test(segments[0]!) && !segments.some(isTemporary) && !/^spool\/[^/]+\.lock$/.test(path)
+  return !left.test(segments[0]!) && !segments.some(isTemporary) && !/^spool\/[^/]+\.lock$/.test(path) && !ofJobs.test(path)
 }
 
 /** The path inside the home for a path of a backup; null for the database and the manifest. throws archive_unsafe */

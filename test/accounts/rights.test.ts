@@ -27,7 +27,7 @@ const home = await openHome(folder)
 const { db } = home
 const log = createRunLog(db)
 const objects = memoryObjects()
-const [routes, foreign] = [routesOf(home, log), foreignRoutesOf(home, log, objects)]
+const [routes, foreign] = [routesOf(home, log, { jobsBy: 'editors' }), foreignRoutesOf(home, log, objects)]
 const app = createApp({
   routes,
   foreign,
@@ -388,4 +388,26 @@ test('and the same requests reach it where they come from the project itself: th
   }
   const answered = [...reached.values()].filter(status => status === 200).length
   assert.ok(answered > 100 && told > 25, `${answered} of ${reached.size} answered, ${told} told something`)
+})
+
+test('a job is a program of the server’s user, so nobody but the owner runs one where that was not allowed', async () => {
+  const strict = createApp({
+    routes: routesOf(home, log),
+    foreign: [],
+    authenticate: text => authenticate(db, text),
+    loopback: false,
+    limits: { requests: 1e6, failures: 1e6 },
+  })
+  try {
+    const submit = async (token: string) => {
+      const payload = JSON.stringify({ spec: plainSpec('own', { argv: ['true'] }) })
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+      const answer = await strict.inject({ method: 'POST', url: '/api/jobs', headers, payload })
+      return [answer.statusCode, JSON.parse(answer.payload).error?.code]
+    }
+    for (const role of ['editor', 'admin']) assert.deepEqual(await submit(tokens[`a/${role}`]!), [403, 'jobs_of_the_owner'])
+    assert.deepEqual(await submit(await ownerToken(home)), [200, undefined])
+  } finally {
+    await strict.close()
+  }
 })
