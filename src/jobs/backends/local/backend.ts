@@ -238,7 +238,7 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     },
     async readLog(job, attempt, options) {
       const folder = folderOf(job, attempt)
-      let looked = 0
+      let looked = Number.NEGATIVE_INFINITY
       const ended = async () => {
         if (await exists(files(folder).exit)) return true
         if (performance.now() - looked < 2000) return false
