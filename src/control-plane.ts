@@ -265,6 +265,7 @@ function hostOfJobs(
         processes: (_, job, attempt) => local.processes(job, attempt),
         about: { host: hostname(), platform: `${process.platform}-${process.arch}`, processor: cpus()[0]?.model.trim() ?? process.arch },
         version,
+        home: home.path,
       },
     })
     return { backends, secrets, tracking, controller }

@@ -9,7 +9,7 @@ import sharp, { type Metadata, type Sharp } from 'sharp'
 import { Failure } from '../failure.ts'
 import { decodeBitmap } from './bmp.ts'
 import { formatOf, type ReadFormat, refused } from './format.ts'
-import { jpegHeader } from './jpeg.ts'
+import { hasEndMark, jpegHeader } from './jpeg.ts'
 import { createRoom } from './room.ts'
 import { looksLikeRaw } from './tiff.ts'
 
@@ -63,7 +63,7 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions): 
   } catch (error) {
     if (error instanceof Failure) throw error
     const text = error instanceof Error ? error.message : ''
-    if (format === 'jpeg') return await lenientJpeg(bytes, text, limits)
+    if (format === 'jpeg') return await lenientJpeg(bytes, await complaintOf(bytes, text, limits), limits)
     throw translated(text, limits)
   }
 }
@@ -227,12 +227,16 @@ function wideScale({ low, high }: { low: number; high: number }, float: boolean)
 
 /** Oddities of cameras and programs that cost no pixel (texts of libjpeg's jerror.h). */
 const harmless = /extraneous bytes before marker|Invalid SOS parameters|Unknown Adobe color transform|Inconsistent progression sequence/
-const missingEnd = /premature end/i
+/** libvips keeps its texts in one place for the whole program: where pictures are decoded side by side, another one may have taken ours away. */
+const lost = /^$|treated as error due to failOn/
+/** One of four or so is lost where sixteen pictures are decoded at once. */
+const mostTries = 20
 /** Share of the rows that may be missing at the lower end of a JPEG before it counts as cut. */
 const mayLack = 1 / 32
 
 /**
- * A JPEG that failed gets one second look. Viewers show it, but not all of them deserve to teach a model:
+ * A JPEG that failed gets one second look. Viewers show it, but not all of them deserve to teach a model; whether one is cut is told by its bytes,
+ * so that the same file is the same picture whatever else is decoded beside it:
  * - only the end mark is missing: every pixel is there; flag `truncated`;
  * - the last rows are missing (at most 1/32 of them, baseline only): they are grey; flag `truncated`;
  * - an oddity that costs no pixel: flag `damaged`;
@@ -240,7 +244,7 @@ const mayLack = 1 / 32
  */
 async function lenientJpeg(bytes: Uint8Array, complaint: string, limits: Limits): Promise<Picture> {
   try {
-    if (missingEnd.test(complaint)) {
+    if (!hasEndMark(bytes)) {
       const ended = Buffer.concat([bytes, Buffer.from([0xff, 0xd9])])
       const whole = await decodeWith(ended, 'jpeg', 'warning', limits).catch(() => null)
       if (whole) return { ...whole, flags: [...whole.flags, 'truncated'] }
@@ -256,7 +260,22 @@ async function lenientJpeg(bytes: Uint8Array, complaint: string, limits: Limits)
     if (error instanceof Failure) throw error
     throw translated(error instanceof Error ? error.message : '', limits)
   }
-  throw translated(complaint, limits)
+  // “premature end of data segment” is a broken byte in the middle, not a file that was cut
+  throw translated(hasEndMark(bytes) ? complaint.replaceAll(/premature end/gi, '') : complaint, limits)
+}
+
+/** What libjpeg has against a JPEG that fails, asked again where the text was lost. */
+async function complaintOf(bytes: Uint8Array, text: string, limits: Limits): Promise<string> {
+  let complaint = text
+  for (let attempt = 0; lost.test(complaint) && attempt < mostTries; attempt++)
+    complaint = await decodeWith(bytes, 'jpeg', 'warning', limits).then(
+      () => '',
+      error => {
+        if (error instanceof Failure) throw error
+        return error instanceof Error ? error.message : ''
+      },
+    )
+  return complaint
 }
 
 /**

@@ -45,3 +45,12 @@ export function jpegHeader(bytes: Uint8Array): JpegHeader | null {
 }
 
 const isExif = (bytes: Uint8Array, at: number) => [0x45, 0x78, 0x69, 0x66, 0, 0].every((byte, index) => bytes[at + index] === byte)
+
+/** Whether a JPEG goes on to its end mark. Within a picture's data no byte ff is followed by d9, so that the mark can be searched for. */
+export function hasEndMark(bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  let at = 2
+  while (at + 4 <= view.byteLength && view.getUint8(at) === 0xff && view.getUint8(at + 1) !== 0xda)
+    at += view.getUint8(at + 1) === 0xff ? 1 : 2 + view.getUint16(at + 2) // fill, or a segment with a length
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).indexOf('ffd9', Math.min(at, bytes.length), 'hex') >= 0
+}

@@ -12,7 +12,7 @@ import { Failure, forOthers } from '../failure.ts'
 import { comesAgain, endOf } from './after.ts'
 import type { Allocation, Attempt, Exit } from './attempt.ts'
 import type { Backend, Observation } from './backend.ts'
-import { keepRecord, type Machine, type Recorded, recordAttempt } from './beside.ts'
+import { compareWithForecast, keepRecord, type Machine, type Recorded, recordAttempt } from './beside.ts'
 import type { Placed } from './board.ts'
 import { deviceOf, deviceTag } from './device.ts'
 import type { JobSecrets } from './secrets.ts'
@@ -212,8 +212,10 @@ export function createAttempts({ db, backends, secrets, tracking, machine, now, 
         if (machine) {
           const { spec } = await jobRow(db, row.project, row.id)
           // of what was recorded when it started this only says it again
-          await attempts.record(row, JSON.parse(spec) as JobSpec).catch(onError)
-          await keepRecord(machine, tracking, recordedOf(row, row.run)).catch(onError)
+          const [own, recorded] = [JSON.parse(spec) as JobSpec, recordedOf(row, row.run)]
+          await attempts.record(row, own).catch(onError)
+          await keepRecord(machine, tracking, recorded).catch(onError)
+          await compareWithForecast(machine, tracking, recorded, own).catch(onError)
         }
         warnings.push(...(await keepOutputs(backend, tracking, row, row.run)))
       }

@@ -5,6 +5,8 @@
 import { createReadStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
+import { afterRun } from '../hardware/advisor/after-run.ts'
 import { type DeviceWatch, watchDeviceUse } from '../hardware/device-use.ts'
 import type { Device } from '../hardware/inventory/device.ts'
 import type { Allocation } from './attempt.ts'
@@ -21,6 +23,8 @@ export interface Machine {
   about: { host: string; platform: string; processor: string }
   /** Version of Plinth. */
   version: string
+  /** The home, where forecasts and what runs took are kept. */
+  home: string
 }
 
 export interface Recorded {
@@ -55,6 +59,30 @@ export async function keepRecord(machine: Machine, tracking: JobTracking, { engi
   const folder = machine.folderOf(engine, job, attempt)
   if (folder === null) return
   for (const { path, name } of await captureFiles(folder)) await tracking.keepFile(project, run, name, createReadStream(path))
+}
+
+const Phase = z.object({ phase: z.string(), since: z.number() })
+const Ended = z.object({ reason: z.string().nullable(), ended: z.number() })
+const Peak = z.object({ memory: z.number() })
+
+/** What it took, beside what `plinth advise` had said of its script: at its run, and for the forecasts to come. Only of what ended well. */
+export async function compareWithForecast(machine: Machine, tracking: JobTracking, recorded: Recorded, spec: JobSpec): Promise<void> {
+  const folder = machine.folderOf(recorded.engine, recorded.job, recorded.attempt)
+  if (folder === null) return
+  const read = async <T>(name: string, shape: z.ZodType<T>): Promise<T | null> => {
+    const text = await readFile(join(folder, name), 'utf8').catch(() => null)
+    return text === null ? null : shape.parse(JSON.parse(text))
+  }
+  const [phase, exit, peak] = await Promise.all([read('phase.json', Phase), read('exit.json', Ended), read('peak.json', Peak)])
+  if (phase?.phase !== 'run' || exit === null || exit.reason !== null) return
+  const device = recorded.allocation.nodes.flatMap(({ devices }) => devices)[0]?.name ?? null
+  const { says } =
+    (await afterRun(machine.home, {
+      ...{ run: spec.run, workdir: spec.workdir, device },
+      memory: device === null ? (peak?.memory ?? null) : null, // what was seen is the machine's, not the accelerator's
+      seconds: (exit.ended - phase.since) / 1000,
+    })) ?? {}
+  if (says) await tracking.tagRun(recorded.project, recorded.run, { 'plinth.forecast': says })
 }
 
 /**

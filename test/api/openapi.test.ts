@@ -81,7 +81,8 @@ async function thingsToFind(server: { url: string; token: string }): Promise<Kno
   }
   const { experiment } = await plinth.createExperiment({ name: 'birds' })
   const runs: string[] = []
-  const names = ['photos', 'sounds', 'a/b', 'ü']
+  // many, since among what is asked is to rename and delete them
+  const names = ['photos', 'sounds', 'a/b', 'ü', ...Array.from({ length: 16 }, (_, i) => `model ${i}`)]
   for (const name of names) {
     const { run } = await plinth.startRun({ experiment, name })
     await plinth.logToRun({ run, params: { net: 'lite' }, metrics: [{ key: 'loss', value: 0.5, timestamp: 1, step: 1 }] })

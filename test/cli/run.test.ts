@@ -203,3 +203,13 @@ test('a sweep in the background finds the best trial, and is taken up by its nam
   assert.deepEqual(again.json.best.job, json.best.job)
   assert.equal(again.json.trials.length, 3)
 })
+
+test('after a run it is told how far the advice was off', async t => {
+  const { plinth, write } = desk(t)
+  write('train.mjs', 'setTimeout(() => {}, 300)\n')
+  const advice = await plinth('advise', 'train.mjs', '--params', '1M', '--batch', '8', '--samples', '100', '--epochs', '1', '--json')
+  assert.equal(advice.code, 0, advice.stderr)
+  const { json } = await plinth('run', 'train.mjs', '--json')
+  const { run } = (await plinth('runs', 'show', json.run, '--json')).json
+  assert.match(run.tags['plinth.forecast'], /^Against the forecast: .*time [+−]\d+ %/)
+})

@@ -351,6 +351,20 @@ test('a JPEG that lacks a few bytes of its last rows is kept and flagged; one th
   assert.deepEqual((await upload(progressive.subarray(0, -2))).flags, ['truncated'])
 })
 
+test('a damaged JPEG comes out the same whatever is decoded beside it', async () => {
+  const whole = await photo(96, 96).jpeg().toBuffer()
+  const [cut, smeared] = [whole.subarray(0, -2), Buffer.from(whole)]
+  for (let at = 700; at < smeared.length - 2; at += 97) smeared[at]! ^= 0x5a
+  const outcomes = new Set<string>()
+  for (let round = 0; round < 12; round++) {
+    const beside = Array.from({ length: 12 }, (_, i) => upload(i % 4 ? whole : smeared).catch(error => error.message as string))
+    const [ofCut, ofSmeared] = await Promise.allSettled([upload(cut), upload(smeared), ...beside])
+    outcomes.add(ofCut!.status === 'fulfilled' ? `kept: ${(ofCut.value as Picture).flags}` : ofCut!.reason.message)
+    outcomes.add(ofSmeared!.status === 'fulfilled' ? 'smeared, kept' : ofSmeared!.reason.code)
+  }
+  assert.deepEqual([...outcomes].toSorted(), ['image_unreadable', 'kept: truncated'])
+})
+
 test('cut files of every other format are refused', async () => {
   const files = {
     png: await photo().png().toBuffer(),

@@ -1,10 +1,11 @@
 /** A whole training through the command line: what it says, what it keeps, and that a kill in the middle changes nothing about the result. */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { Strangers } from '../../src/evaluate/strangers.ts'
@@ -66,9 +67,8 @@ test('a training killed in the middle goes on and ends bit for bit where an undi
 
   const child = spawn(process.execPath, [main, ...words, '--json'], { env: environment('killed'), stdio: 'ignore', detached: true })
   const exited = new Promise(resolve => child.once('exit', resolve))
-  let run: Run | undefined
-  while (child.exitCode === null && !(run && run.checkpointStep > 0))
-    run = (plinth('killed', 'runs', 'list').answer as { runs: Run[] }).runs[0]
+  while (child.exitCode === null && globSync(join(scratch, 'killed', 'runs', '*', 'checkpoint.safetensors')).length === 0)
+    await setTimeout(20)
   process.kill(-child.pid!, 'SIGKILL')
   await exited
   const [after] = (plinth('killed', 'runs', 'list').answer as { runs: Run[] }).runs
