@@ -114,7 +114,12 @@ def _autolog(watch, module):
         return
     import mlflow
 
-    mlflow.autolog()
+    # MLflow's side of TensorFlow hands every training a callback of TensorBoard, which TensorFlow does not bring along any more: without it
+    # the training would fail. Keras 3 is logged by a side of its own.
+    if importlib.util.find_spec("tensorflow") is not None and importlib.util.find_spec("tensorboard") is None:
+        mlflow.autolog(exclude_flavors=["tensorflow"])
+    else:
+        mlflow.autolog()
     _say("MLflow's autologging is on")
 
 

@@ -45,6 +45,18 @@ test('autologging begins with the first framework, once, when it is whole', opti
   assert.equal(stderr, "plinth: MLflow's autologging is on\n")
 })
 
+test('TensorFlow without TensorBoard is not logged by the side of MLflow that needs it', options, () => {
+  const folder = modules({
+    'mlflow/__init__.py':
+      'calls = []\ndef autolog(**named):\n    calls.append(named)\nactive_run = lambda: None\nstart_run = end_run = None\n',
+    'tensorflow/__init__.py': '',
+  })
+  const script = 'import tensorflow, mlflow; print(mlflow.calls)'
+  assert.equal(begin(folder, script).stdout, "[{'exclude_flavors': ['tensorflow']}]\n")
+  writeFileSync(join(folder, 'tensorboard.py'), '')
+  assert.equal(begin(folder, script).stdout, '[{}]\n')
+})
+
 test('a script without mlflow runs as ever, and one line says what is missing', options, () => {
   const folder = modules({})
   const script =
