@@ -25,9 +25,8 @@ import { isPostgres, showTarget } from './db/dialect.ts'
 import type { Home } from './db/home.ts'
 import { shrinkDatabase } from './db/size.ts'
 import { Failure } from './failure.ts'
-import { devicesOf } from './hardware/inventory/index.ts'
-import { keepNode, type NodeKeeper } from './hardware/node.ts'
-import { startTelemetry } from './hardware/telemetry.ts'
+import type { Device } from './hardware/inventory/device.ts'
+import type { Telemetry } from './hardware/telemetry.ts'
 import type { LocalBackend } from './jobs/backends/local/backend.ts'
 import { logRoute } from './jobs/log-route.ts'
 import { type JobHost, jobRoutes } from './jobs/routes.ts'
@@ -150,16 +149,15 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
   const spoolAccess = createSpoolAccess(home.db)
   const principals = rememberPrincipals(authorization => authenticate(home.db, authorization))
   const reads = isPostgres(home.target) ? readHere(home.db) : openReaders(home.db, home.target)
-  const machine = keepNode({ override: hardwareFile() })
-  const telemetry = startTelemetry({ devices: async () => devicesOf(await machine.inventory()), onError })
+  let telemetry: Telemetry | null = null
   const closing = new AbortController()
   let url = ''
-  const jobs = hostOfJobs(home, { machine, onError, tokenTaken: principals.forget, url: () => url })
+  const jobs = hostOfJobs(home, { onError, tokenTaken: principals.forget, url: () => url })
   const app = createApp({
     routes: routesOf(home, runLog, { reads, rightsChanged: principals.forget, jobs, jobsBy }),
     foreign: foreignRoutesOf(home, runLog, diskObjects(join(home.path, 'artifacts')), {
       ...{ reads, jobs, closing: closing.signal },
-      metrics: async () => metrics.text([...(await gaugesOf(home, { points, dropped: log.dropped })), ...telemetry.gauges()]),
+      metrics: async () => metrics.text([...(await gaugesOf(home, { points, dropped: log.dropped })), ...(telemetry?.gauges() ?? [])]),
     }),
     authenticate: async authorization => spoolAccess.principal(authorization) ?? (await principals.authenticate(authorization)),
     limits,
@@ -183,8 +181,7 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
     for (const stop of stops) await stop()
     await runLog.close()
     await reads.close()
-    telemetry.close()
-    machine.close()
+    telemetry?.close()
     metrics.close()
     await keeping.release()
   }
@@ -205,7 +202,13 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
     const judged = async () => new Set([...(await replay.judges()), ...(await runsOfLivingJobs(home.db))])
     stops.push(startReaper(home, onError, { except: judged }), replay.stop)
     // what it takes is loaded when the address has been told: jobs go on without it
-    const starting = setTimeout(() => jobs().then(({ controller }) => controller?.start(), onError), 0)
+    const start = async () => {
+      const { controller, devices } = await jobs()
+      controller?.start()
+      const { startTelemetry } = await import('./hardware/telemetry.ts')
+      if (!closing.signal.aborted) telemetry = startTelemetry({ devices, onError })
+    }
+    const starting = setTimeout(() => start().catch(onError), 0)
     stops.unshift(async () => {
       clearTimeout(starting)
       await jobs.close()
@@ -230,20 +233,29 @@ export async function startControlPlane(home: Home, options: ControlPlaneOptions
 
 const jobsFolder = ({ path }: Pick<Home, 'path'>) => join(path, 'jobs')
 
+interface Hosted extends JobHost {
+  /** Accelerators of this machine. */
+  devices(): Promise<readonly Device[]>
+  close(): void
+}
+
 /** Where jobs run, made at the first question. `keeper`: this process keeps the home, so its loop starts them; otherwise one only looks. */
 function hostOfJobs(
   home: Pick<Home, 'db' | 'path'>,
-  keeper: { machine: NodeKeeper; onError(error: unknown): void; tokenTaken(): void; url(): string } | null = null,
-): (() => Promise<JobHost>) & { close(): Promise<void> } {
-  let host: Promise<JobHost> | undefined
-  const make = async (): Promise<JobHost> => {
-    const [{ openJobSecrets }, { createLocalBackend }, { activeJobs }] = await Promise.all([
+  keeper: { onError(error: unknown): void; tokenTaken(): void; url(): string } | null = null,
+): (() => Promise<Hosted>) & { close(): Promise<void> } {
+  let host: Promise<Hosted> | undefined
+  const make = async (): Promise<Hosted> => {
+    const [{ openJobSecrets }, { createLocalBackend }, { activeJobs }, { keepNode }, { devicesOf }] = await Promise.all([
       import('./jobs/secrets.ts'),
       import('./jobs/backends/local/backend.ts'),
       import('./jobs/store.ts'),
+      import('./hardware/node.ts'),
+      import('./hardware/inventory/index.ts'),
     ])
     const secrets = await openJobSecrets(jobsFolder(home))
-    const machine = keeper?.machine ?? keepNode({ override: hardwareFile() })
+    const machine = keepNode({ override: hardwareFile() })
+    const devices = async () => devicesOf(await machine.inventory())
     const inventory = async () => {
       // what computes on an accelerator for a job of ours does not keep the next one from a part of it
       const ours = new Set<number>()
@@ -254,26 +266,28 @@ function hostOfJobs(
     const local: LocalBackend = createLocalBackend({ home: home.path, inventory })
     const backends = new Map([[local.name, local]])
     const tracking = trackingOf(home, secrets, keeper ?? { tokenTaken: () => {}, url: () => '' })
-    if (!keeper) return { backends, secrets, tracking, controller: null }
+    const made = { backends, secrets, tracking, devices, close: () => machine.close() }
+    if (!keeper) return { ...made, controller: null }
     const { createController } = await import('./jobs/loop.ts')
     const { onError } = keeper
     const controller = createController({
       ...{ db: home.db, backends: [local], secrets, tracking, onError },
       machine: {
         folderOf: (_, job, attempt) => join(jobsFolder(home), String(job), String(attempt)),
-        devices: async () => devicesOf(await machine.inventory()),
+        devices,
         processes: (_, job, attempt) => local.processes(job, attempt),
         about: { host: hostname(), platform: `${process.platform}-${process.arch}`, processor: cpus()[0]?.model.trim() ?? process.arch },
         version,
         home: home.path,
       },
     })
-    return { backends, secrets, tracking, controller }
+    return { ...made, controller }
   }
   const close = async () => {
-    const { controller, backends } = (await host) ?? {}
-    await controller?.close()
-    for (const backend of backends?.values() ?? []) await backend.close()
+    const made = await host
+    await made?.controller?.close()
+    for (const backend of made?.backends.values() ?? []) await backend.close()
+    made?.close()
   }
   const ask = () => {
     host ??= make().catch(error => {
