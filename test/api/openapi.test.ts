@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { startControlPlane } from '../../src/control-plane.ts'
+import { plainSpec } from '../../src/jobs/spec.ts'
 import { calls } from '../../src/sdk/calls/index.ts'
 import { createClient } from '../../src/sdk/client.ts'
 import { openHome } from '../../src/track/home.ts'
@@ -33,6 +34,9 @@ for (const { kind, missing, target } of databases())
     const limits = { requests: 1e9, failures: 1e9 } // wrong tokens are among what is sent
     const server = await startControlPlane(home, { host: '127.0.0.1', port: 0, limits })
     t.after(async () => {
+      const plinth = createClient(calls, server)
+      for (const { job } of (await plinth.listJobs({ state: 'active' })).items) await plinth.stopJob({ job, grace: 0 })
+      while ((await plinth.listJobs({ state: 'active' })).items.length > 0) await new Promise(resolve => setTimeout(resolve, 50))
       await server.close()
       await home.close()
       rmSync(folder, { recursive: true, force: true })
@@ -96,7 +100,23 @@ async function thingsToFind(server: { url: string; token: string }): Promise<Kno
   await plinth.addUser({ user: 'ada', role: 'editor' })
   const tokens = [1, 2, 3].map(i => plinth.createToken({ name: `t${i}`, user: 'ada' }))
   const ids = (await Promise.all(tokens)).map(({ about }) => about.id)
-  return { experiment: [experiment, '0'], run: runs, name: names, version: ['1', 'champion'], alias: ['champion'], user: ['ada'], id: ids }
+  // a spec that holds is beyond guessing, so jobs are ours: some that have ended, which can be tried again and deleted, and some that go on
+  const submitted = Array.from({ length: 16 }, (_, i) =>
+    plinth.submitJob({ spec: plainSpec(`job ${i}`, { argv: i < 8 ? ['true'] : ['sleep', '1000'] }) }),
+  )
+  const jobs = (await Promise.all(submitted)).map(({ job }) => job)
+  for (const job of jobs.slice(0, 8))
+    while ((await plinth.getJob({ job })).ended === null) await new Promise(resolve => setTimeout(resolve, 50))
+  return {
+    job: jobs,
+    experiment: [experiment, '0'],
+    run: runs,
+    name: names,
+    version: ['1', 'champion'],
+    alias: ['champion'],
+    user: ['ada'],
+    id: ids,
+  }
 }
 
 /** Of the names in paths four of five are of something that is there. */
