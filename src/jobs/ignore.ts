@@ -53,8 +53,28 @@ function ruleOf(line: string): Rule[] {
   if (folderOnly) pattern = pattern.slice(0, -1)
   if (pattern === '') return []
   const anchored = pattern.includes('/')
-  const parts = pattern.replace(/^\//, '').split('/')
+  const parts = partsOf(pattern.replace(/^\//, ''))
   return [{ negated, folderOnly, parts: anchored ? parts : ['**', ...parts] }]
+}
+
+/** At slashes, also those behind a backslash; not at one within brackets. */
+function partsOf(pattern: string): string[] {
+  const characters = [...pattern]
+  const parts = ['']
+  for (let i = 0; i < characters.length; i++) {
+    const end = characters[i] === '[' ? setOf(characters, i + 1)?.end : undefined
+    if (end !== undefined) {
+      parts.push(parts.pop()! + characters.slice(i, end + 1).join(''))
+      i = end
+    } else if (characters[i] === '/' || (characters[i] === '\\' && characters[i + 1] === '/')) {
+      if (characters[i] === '\\') i++
+      parts.push('')
+    } else if (characters[i] === '\\') {
+      parts.push(parts.pop()! + characters.slice(i, i + 2).join(''))
+      i++
+    } else parts.push(parts.pop()! + characters[i])
+  }
+  return parts
 }
 
 /** A space at the end counts only behind a backslash. */
