@@ -107,7 +107,10 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
   }
 
   async function over(folder: string): Promise<void> {
-    await rm(files(folder).secrets, { force: true }) // a shim that was killed at its very end leaves them
+    // what a shim that was killed at its very end leaves
+    await rm(files(folder).secrets, { force: true })
+    const placement = readJson<Placement>(files(folder).placement)
+    if (placement) removeGroups(placement.groups, placement.name, placement.cores.length)
     if (bound) (await bound).delete(folder)
     restarts.delete(folder)
   }
@@ -261,8 +264,6 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
       const { status } = await observe(job, attempt)
       if (status !== 'ended' && status !== 'lost') throw new Failure('job_active', { job, state: status })
       const folder = folderOf(job, attempt)
-      const placement = readJson<Placement>(files(folder).placement)
-      if (placement) removeGroups(placement.groups, placement.name, placement.cores.length) // of a shim that was killed at its very end
       const known = readJson<Attempt>(files(folder).attempt)
       await removeFolder(folder)
       // checkpoints belong to all attempts; they go with the last one, unless they lie elsewhere
