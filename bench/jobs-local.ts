@@ -5,13 +5,13 @@
  *     node bench/jobs-local.ts            # about a minute; --flags: the supervisor under several settings of V8 as well
  */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { stripTypeScriptTypes } from 'node:module'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Attempt } from '../src/jobs/attempt.ts'
-import { createLocalBackend } from '../src/jobs/backends/local/backend.ts'
-import { shimFlags } from '../src/jobs/backends/local/lookout.ts'
+import { createLocalBackend, shimFlags } from '../src/jobs/backends/local/backend.ts'
 import { plainSpec } from '../src/jobs/spec.ts'
 
 export interface LocalMeasured {
@@ -139,10 +139,10 @@ function plainSpawn(): Promise<number> {
   })
 }
 
-/** The supervisor under settings of V8: its memory while nothing happens and after 500,000 lines, and the seconds it took for them. */
+/** The supervisor, as the package has it, under settings of V8: its memory while nothing happens and after 500,000 lines, and its time for them. */
 export async function measureFlags(say: (text: string) => void): Promise<void> {
-  const shim = fileURLToPath(new URL('../src/jobs/backends/local/shim.ts', import.meta.url))
-  const settings = [[], ['--max-semi-space-size=1'], ['--jitless'], ['--lite-mode'], ['--single-threaded'], ['--max-lazy', '--no-opt']]
+  const shim = compiledShim()
+  const settings = [[], ['--max-semi-space-size=16'], ['--jitless'], ['--lite-mode'], ['--single-threaded'], ['--optimize-for-size']]
   for (const flags of settings) {
     const home = mkdtempSync(join(tmpdir(), 'bench-flags-'))
     const backend = createLocalBackend({ home, inventory: async () => [] })
@@ -150,16 +150,9 @@ export async function measureFlags(say: (text: string) => void): Promise<void> {
     const first = shimOf(home, 1)
     process.kill(first, 'SIGKILL')
     const folder = join(home, 'jobs', '1', '1')
-    spawn(process.execPath, [...shimFlags, ...flags, shim, folder], {
-      ...{ stdio: 'ignore', detached: true },
-      env: {
-        ...process.env,
-        PLINTH_COOKIE: `bench-${process.pid}-1`,
-        PLINTH_PROCESS: 'supervisor',
-        NODE_COMPILE_CACHE: join(tmpdir(), 'bench-compiled'),
-      },
-    }).unref()
-    while (shimOf(home, 1) === first) await pause(5)
+    const env = { ...process.env, PLINTH_COOKIE: `bench-${process.pid}-1`, PLINTH_PROCESS: 'supervisor' }
+    const child = spawn(process.execPath, [...shimFlags, ...flags, shim, folder], { ...{ stdio: 'inherit', detached: true }, env })
+    while (shimOf(home, 1) === first && child.exitCode === null) await pause(5)
     await pause(1000)
     const idle = memoryOf(shimOf(home, 1))
     writeFileSync(join(folder, 'work', 'print'), '')
@@ -171,6 +164,19 @@ export async function measureFlags(say: (text: string) => void): Promise<void> {
     rmSync(home, { recursive: true, force: true, maxRetries: 5 })
     say(`${flags.join(' ') || 'as it is'}: idle ${shown(idle)}; after 500,000 lines ${shown(busy)}, ${cpu.toFixed(2)} s of processor`)
   }
+}
+
+/** Without types, so that the stripping of types is not in its memory. */
+function compiledShim(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-shim-'))
+  const source = fileURLToPath(new URL('../src/jobs', import.meta.url))
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
+  mkdirSync(join(folder, 'backends/local'), { recursive: true })
+  for (const file of globSync(['log-file.ts', 'backends/local/*.ts'], { cwd: source })) {
+    const code = stripTypeScriptTypes(readFileSync(join(source, file), 'utf8')).replaceAll(/(from '[^']*)\.ts'/g, "$1.js'")
+    writeFileSync(join(folder, file.replace(/\.ts$/, '.js')), code)
+  }
+  return join(folder, 'backends/local/shim.js')
 }
 
 const shimOf = (home: string, job: number): number => {

@@ -20,7 +20,6 @@ import { findGroupParents, type GroupParents, noGroups, removeGroups } from './c
 import { ranksOf } from './command.ts'
 import { chooseCores, readCores } from './cores.ts'
 import { files, latestSupervisor, type Placement, pipePath, readJson, type StopFile, writeJson, writeReserved } from './folder.ts'
-import { shimFlags } from './lookout.ts'
 import { listOutputs } from './outputs.ts'
 import { cookieName, findMembers, isAlive, processName, signal, thisBoot, uptime } from './processes.ts'
 import { checkpointFolder, inheritedVariables } from './variables.ts'
@@ -46,6 +45,15 @@ const usualLogLimit = 512 * 2 ** 20
 const silence = 60_000
 /** A shim that dies again and again is started again after ever longer pauses; milliseconds. */
 const longestPause = 5_000
+
+/** Settings of V8 that a shim runs with. */
+export const shimFlags = [
+  // log policies are matched in linear time (lookout.ts)
+  '--enable-experimental-regexp-engine',
+  '--enable-experimental-regexp-engine-on-excessive-backtracks',
+  // there is one for each job, and all that it makes is soon gone: 6 MB less after half a million lines (bench/jobs-local.ts --flags)
+  '--max-semi-space-size=1',
+]
 
 const besides = (path: string) => fileURLToPath(new URL(`${path}${extname(import.meta.url)}`, import.meta.url))
 const shimPath = besides('./shim')

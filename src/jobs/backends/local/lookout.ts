@@ -66,7 +66,7 @@ export function createLookout(policies: readonly Policy[], path: string): Lookou
 
 /**
  * A pattern of the user's that cannot hang the shim: it must be one that V8 can match in linear time (flag l), and is then matched the usual
- * way, which falls back to that one when it backtracks too often. Both need flags of the command line (`shimFlags`).
+ * way, which falls back to that one when it backtracks too often. Both need flags of the command line (backend.ts).
  */
 function linear(pattern: string): RegExp | null {
   try {
@@ -76,5 +76,3 @@ function linear(pattern: string): RegExp | null {
     return null
   }
 }
-
-export const shimFlags = ['--enable-experimental-regexp-engine', '--enable-experimental-regexp-engine-on-excessive-backtracks']

@@ -7,7 +7,7 @@
  *
  * Only node: modules are imported, and no more of them than it takes: there is one of these for each job.
  */
-import { closeSync, existsSync, readdirSync, rmSync, unlinkSync, utimesSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, readdirSync, rmSync, utimesSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Attempt, Exit, Phase } from '../../attempt.ts'
 import { type Groups, makeGroups, noGroups } from './cgroups.ts'
@@ -461,7 +461,7 @@ async function cleanUp(): Promise<void> {
   rmSync(paths.secrets, { force: true })
   for (const name of readdirSync(folder))
     if (/^(control|\d+\.(out|err)|(environment|setup|run)\.\d+\.(born|exit|failed)|.*\.(reserved|sh|part-.*))$/.test(name))
-      unlinkSync(join(folder, name))
+      rmSync(join(folder, name), { force: true })
   for (let tries = 0; !groups.remove() && tries < 50; tries++) await pause(10) // the killed are members until they are collected
 }
 
