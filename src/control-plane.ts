@@ -284,7 +284,7 @@ function hostOfJobs(
     return { ...made, controller }
   }
   const close = async () => {
-    const made = await host
+    const made = await host?.catch(() => undefined) // who asked has been told
     await made?.controller?.close()
     for (const backend of made?.backends.values() ?? []) await backend.close()
     made?.close()
