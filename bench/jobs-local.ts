@@ -15,8 +15,11 @@ import { createLocalBackend, shimFlags } from '../src/jobs/backends/local/backen
 import { plainSpec } from '../src/jobs/spec.ts'
 
 export interface LocalMeasured {
-  /** Milliseconds from the call until the script runs, by the engine and by a plain spawn, and the middle of their differences. */
-  start: { engine: number; spawn: number; difference: number; rounds: number }
+  /**
+   * Milliseconds from the call until the script runs, by the engine and by a plain spawn, and the middle of their differences; `cpu`:
+   * seconds of processor that a supervisor has taken when it only waits.
+   */
+  start: { engine: number; spawn: number; difference: number; rounds: number; cpu: number }
   /** `lost`: lines that are not in the log; `cpu`: seconds of the supervisor. */
   lines: { lines: number; seconds: number; perSecond: number; lost: number; cpu: number }
   /** Milliseconds from a line's print to its reader. */
@@ -67,6 +70,8 @@ export async function measureLocal(say: (text: string) => void = () => {}): Prom
 
     say('lines')
     const idle = await begin(wait)
+    await pause(500)
+    const startCpu = cpuOf(shimOf(home, idle))
     const memory = { idle: memoryOf(shimOf(home, idle)), afterwards: { rss: 0, pss: 0, private: 0 } }
     await end(idle)
     const before = performance.now()
@@ -84,6 +89,7 @@ export async function measureLocal(say: (text: string) => void = () => {}): Prom
         spawn: median(times.map(each => each.spawn)),
         difference: median(times.map(each => each.engine - each.spawn)),
         rounds,
+        cpu: startCpu,
       },
       lines: { lines, seconds, perSecond: lines / seconds, lost, cpu },
       lag: { median: median(lags), p95: lags.toSorted((a, b) => a - b)[Math.floor(lags.length * 0.95)]!, greatest: Math.max(...lags) },
@@ -204,7 +210,7 @@ const shown = ({ rss, pss, private: own }: Memory) => `${pss.toFixed(1)} MB PSS 
 
 export function tellLocal({ start, lines: took, lag, memory, load }: LocalMeasured, say: (text: string) => void): void {
   say(
-    `a script begins ${start.engine.toFixed(0)} ms after the call, ${start.spawn.toFixed(0)} ms by a plain spawn: ${start.difference.toFixed(0)} ms later (middle of ${start.rounds}; goal 150)`,
+    `a script begins ${start.engine.toFixed(0)} ms after the call, ${start.spawn.toFixed(0)} ms by a plain spawn: ${start.difference.toFixed(0)} ms later (middle of ${start.rounds}; goal 150); its supervisor took ${start.cpu.toFixed(2)} s of processor`,
   )
   say(
     `${took.lines} lines in ${took.seconds.toFixed(2)} s, ${Math.round(took.perSecond)} a second, ${took.lost} lost, ${took.cpu.toFixed(2)} s of processor for the supervisor`,

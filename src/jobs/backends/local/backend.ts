@@ -19,7 +19,7 @@ import { readLogFile } from '../../log-file.ts'
 import { findGroupParents, type GroupParents, noGroups, removeGroups } from './cgroups.ts'
 import { ranksOf } from './command.ts'
 import { chooseCores, readCores } from './cores.ts'
-import { files, latestSupervisor, type Placement, pipePath, readJson, type StopFile, writeJson, writeReserved } from './folder.ts'
+import { files, latestSupervisor, type Placement, pipesOf, readJson, type StopFile, writeJson, writeReserved } from './folder.ts'
 import { listOutputs } from './outputs.ts'
 import { cookieName, findMembers, isAlive, processName, signal, thisBoot, uptime } from './processes.ts'
 import { checkpointFolder, inheritedVariables } from './variables.ts'
@@ -295,14 +295,8 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
   async function startShim(folder: string): Promise<void> {
     const paths = files(folder)
     const attempt = readJson<Attempt>(paths.attempt)!
-    const pipes = [
-      paths.control,
-      ...ranksOf(attempt).flatMap(({ index }) => [pipePath(folder, index, 'out'), pipePath(folder, index, 'err')]),
-    ]
-    const missing: string[] = []
-    for (const pipe of pipes) if (!(await exists(pipe))) missing.push(pipe)
-    // two that make them at once: the second is told that they are there
-    if (missing.length > 0) await run('mkfifo', ['-m', '600', ...missing]).catch(() => {})
+    // beside the start of the shim, which makes what it still misses
+    const pipes = run('mkfifo', ['-m', '600', ...pipesOf(folder, ranksOf(attempt).length)]).catch(() => {})
     const environmentPhase = (await exists(environmentPhasePath)) ? environmentPhasePath : ''
     let log: number
     try {
@@ -333,6 +327,7 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
       ;(child.stdio[3] as Readable).setEncoding('utf8')
     })
     child.stdio[3]!.destroy()
+    await pipes
     child.unref() // it outlives us
     if (word === null || word === '.') return
     const code = /^(ENOSPC|EDQUOT|EROFS|EACCES)\b/.exec(word)?.[0]

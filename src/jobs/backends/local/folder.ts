@@ -67,6 +67,12 @@ export const files = (folder: string) => {
 }
 export const pipePath = (folder: string, process: number, stream: 'out' | 'err'): string => join(folder, `${process}.${stream}`)
 
+/** All pipes of an attempt of so many processes. */
+export const pipesOf = (folder: string, processes: number): string[] => [
+  files(folder).control,
+  ...Array.from({ length: processes }, (_, i) => [pipePath(folder, i, 'out'), pipePath(folder, i, 'err')]).flat(),
+]
+
 /** Null: it is not there, or somebody is just writing what needs no rename. */
 export function readJson<T>(path: string): T | null {
   try {

@@ -4,9 +4,19 @@
  *
  * Only node: modules are imported: the shim uses it.
  */
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, constants, existsSync, openSync, readSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Sink } from './log-writer.ts'
+
+/** throws what mkfifo(1) says */
+export function makePipes(paths: readonly string[]): void {
+  const missing = paths.filter(path => !existsSync(path))
+  if (missing.length === 0) return
+  const { error, stderr } = spawnSync('mkfifo', ['-m', '600', ...missing], { encoding: 'utf8' })
+  // whoever makes them at the same time is as good
+  if (missing.some(path => !existsSync(path))) throw error ?? new Error(stderr.trim())
+}
 
 export interface Pump {
   /** What has been printed so far is in the log afterwards. */

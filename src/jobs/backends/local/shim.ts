@@ -19,6 +19,7 @@ import {
   isFolder,
   type Placement,
   pipePath,
+  pipesOf,
   readBorn,
   readExitCode,
   readJson,
@@ -36,7 +37,7 @@ import { createLookout } from './lookout.ts'
 import { createMemoryWatch } from './memory.ts'
 import { findPorts } from './ports.ts'
 import { findMembers, identityOf, isAlive, nameOf, signal, uptime } from './processes.ts'
-import { openPump, type Pump, readPipe } from './pump.ts'
+import { makePipes, openPump, type Pump, readPipe } from './pump.ts'
 import { checkpointFolder, type Ports, type Rank } from './variables.ts'
 import { type Cause, verdictOf } from './verdict.ts'
 
@@ -135,6 +136,7 @@ const launcher: Launcher = {
   ...{ attempt, placement, folder, secrets, groups, environmentPhase: environmentPhase || null, wrapperEnded },
   failed: (work, why) => settle(work, 125, why),
 }
+makePipes(pipesOf(folder, ranksOf(attempt).length))
 const control = readPipe(paths.control, readReports)
 let timer = setTimeout(tick, tickEvery)
 tellStarter('.')
