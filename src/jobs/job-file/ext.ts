@@ -77,7 +77,7 @@ export function readExt(ext: Fields, _envs: Readonly<Record<string, string>>): E
     value === null
       ? []
       : ([value].flat() as unknown[]).map(each => {
-          const { pattern, reason: why = null, action = 'none' } = each as Record<string, unknown>
+          const { pattern, reason: why = null, action = 'none' } = (each ?? {}) as Record<string, unknown>
           if (typeof pattern !== 'string')
             throw new Failure('job_file_field', { field: 'ext.log_policies', problem: 'each needs a pattern' })
           if (action !== 'none' && action !== 'cancel_retries' && action !== 'stop')
