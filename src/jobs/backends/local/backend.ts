@@ -46,6 +46,9 @@ const silence = 60_000
 /** A shim that dies again and again is started again after ever longer pauses; milliseconds. */
 const longestPause = 5_000
 
+const besides = (path: string) => fileURLToPath(new URL(`${path}${extname(import.meta.url)}`, import.meta.url))
+const shimPath = besides('./shim')
+const environmentPhasePath = besides('../../environments/build')
 /** Settings of V8 that a shim runs with. */
 export const shimFlags = [
   // log policies are matched in linear time (lookout.ts)
@@ -53,11 +56,9 @@ export const shimFlags = [
   '--enable-experimental-regexp-engine-on-excessive-backtracks',
   // there is one for each job, and all that it makes is soon gone: 6 MB less after half a million lines (bench/jobs-local.ts --flags)
   '--max-semi-space-size=1',
+  // 1 to 2 MB less; without WebAssembly, which the stripping of types needs
+  ...(extname(shimPath) === '.js' ? ['--lite-mode'] : []),
 ]
-
-const besides = (path: string) => fileURLToPath(new URL(`${path}${extname(import.meta.url)}`, import.meta.url))
-const shimPath = besides('./shim')
-const environmentPhasePath = besides('../../environments/build')
 const run = promisify(execFile)
 
 export function createLocalBackend({ home, inventory, controlGroups = true, logLimit = usualLogLimit }: LocalOptions): LocalBackend {
