@@ -31,6 +31,7 @@ export interface AttemptParts {
   now(): number
   /** The processor of a node, for people. */
   processorOf(engine: string, node: string): string
+  coresOf(engine: string, node: string): number
   onError(error: unknown): void
   /** Aborted when the controller closes: long copies stop, and are begun again by the next one. */
   signal: AbortSignal
@@ -60,12 +61,25 @@ export interface Attempts {
   giveUp(job: number, status: 'failed' | 'cancelled', reason: JobReason, message: string): Promise<void>
 }
 
-export function createAttempts({ db, backends, secrets, tracking, machine, now, processorOf, onError, signal }: AttemptParts): Attempts {
+export function createAttempts({
+  db,
+  backends,
+  secrets,
+  tracking,
+  machine,
+  now,
+  processorOf,
+  coresOf,
+  onError,
+  signal,
+}: AttemptParts): Attempts {
   const attempts: Attempts = {
     async lease(job, spec, { engine, allocation }) {
       const attempt = job.attempt + 1
       const time = now()
-      const device = deviceOf(allocation, node => processorOf(engine, node))
+      const { node: first = '', cpus = 1 } = allocation.nodes[0] ?? {}
+      const cores = spec.resources.cpus === null && spec.nodes === 1 ? coresOf(engine, first) : cpus
+      const device = deviceOf(allocation, node => processorOf(engine, node), cores)
       return await db.transaction().execute(async transaction => {
         const row = await jobRow(transaction, job.project, job.id)
         if (row.status !== 'queued' || row.attempt !== job.attempt) return false

@@ -2,9 +2,9 @@
 import type { Device } from '../sdk/shapes.ts'
 import type { Allocation } from './attempt.ts'
 
-/** `processorOf`: what a node computes with where no accelerator is leased. */
-export function deviceOf({ nodes }: Allocation, processorOf: (node: string) => string): Device {
-  const threads = Math.max(1, Math.round(nodes[0]?.cpus ?? 1))
+/** `processorOf`: what a node computes with where no accelerator is leased. `cores`: that it may use on a node. */
+export function deviceOf({ nodes }: Allocation, processorOf: (node: string) => string, cores: number): Device {
+  const threads = Math.max(1, Math.round(cores))
   const devices = nodes.flatMap(node => node.devices)
   if (devices.length === 0) return { kind: 'cpu', name: processorOf(nodes[0]?.node ?? ''), threads }
   const counts = new Map<string, number>()

@@ -109,6 +109,7 @@ export function createController({
     ...{ db, backends, secrets, tracking, now, onError, machine: machine ?? null },
     signal: closing.signal,
     processorOf: machines.processorOf,
+    coresOf: machines.coresOf,
   }
   const attempts = createAttempts(parts)
 

@@ -9,6 +9,8 @@ export interface Machines {
   mayHaveChanged(): void
   /** The processor of a node, for people. */
   processorOf(engine: string, node: string): string
+  /** How many cores a node has. */
+  coresOf(engine: string, node: string): number
 }
 
 export function createMachines(
@@ -37,6 +39,7 @@ export function createMachines(
     mayHaveChanged() {
       asked = Number.NEGATIVE_INFINITY
     },
+    coresOf: (engine, name) => known.find(node => node.engine === engine && node.name === name)?.cpus ?? 1,
     processorOf: (engine, name) => known.find(node => node.engine === engine && node.name === name)?.processor ?? name,
   }
 }

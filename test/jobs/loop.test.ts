@@ -39,7 +39,7 @@ for (const database of [inMemory, databases()[1]!]) {
     })
     await step()
     const running = await job(number)
-    assert.deepEqual(running.device, { kind: 'gpu', name: 'H100', threads: 1 })
+    assert.deepEqual(running.device, { kind: 'gpu', name: 'H100', threads: 4 })
     assert.deepEqual(running.attempts[0]!.devices, ['GPU-a'])
     const { attempt, secrets } = engine.given(number, 1)!
     assert.equal(attempt.envs['PLINTH_RUN_ID'], running.run)
@@ -56,7 +56,7 @@ for (const database of [inMemory, databases()[1]!]) {
     const run = await getTrackedRun(db, 'default', ended.run!)
     assert.deepEqual([run.status, run.name, run.ended], ['succeeded', 'train', ended.ended])
     assert.equal(run.tags['plinth.job'], String(number))
-    assert.equal(run.tags['plinth.device'], 'gpu: H100, 1 threads')
+    assert.equal(run.tags['plinth.device'], 'gpu: H100, 4 threads')
     assert.deepEqual(await objects.list(`${run.experiment}/${run.run}/artifacts/outputs/model`), [{ name: 'weights.txt', bytes: 7 }])
     await assert.rejects(authenticate(db, `Bearer ${secrets['PLINTH_TOKEN']}`), (error: Failure) => error.code === 'job_over')
   })

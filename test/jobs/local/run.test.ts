@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import type { Exit } from '../../../src/jobs/attempt.ts'
+import { plainSpec } from '../../../src/jobs/spec.ts'
 import { makeEngine } from './engine.ts'
 
 const engine = makeEngine()
@@ -240,11 +241,22 @@ describe('attempts', { concurrency: 4 }, () => {
 test('a job with fewer cores than the machine is bound to some of them, and jobs beside it to others', async t => {
   if (availableParallelism() < 2) return t.skip('one core')
   const text = 'grep Cpus_allowed_list /proc/self/status; while [ ! -e go ]; do sleep 0.02; done'
-  const jobs = [await engine.start(text), await engine.start(text)]
+  const one = { resources: { ...plainSpec('', { shell: '' }).resources, cpus: { amount: 1, exact: true } } }
+  // the third did not say how many it needs: it may use what is idle
+  const jobs = [await engine.start(text, one), await engine.start(text, one), await engine.start(`echo threads $OMP_NUM_THREADS; ${text}`)]
   for (const job of jobs) await engine.said(job, 'Cpus_allowed_list')
-  const lists = await Promise.all(jobs.map(async job => (await engine.log(job))[0]!.split(/\s+/).at(-1)!))
+  const lists = await Promise.all(
+    jobs.map(
+      async job =>
+        (await engine.log(job))
+          .find(line => line.includes('Cpus'))!
+          .split(/\s+/)
+          .at(-1)!,
+    ),
+  )
   for (const job of jobs) writeFileSync(join(engine.folder(job), 'work', 'go'), '')
   await Promise.all(jobs.map(engine.ended))
   assert.match(lists[0]!, /^\d+$/)
   assert.notEqual(lists[0], lists[1])
+  assert.equal((await engine.log(jobs[2]!))[0]!.trim(), 'o threads')
 })

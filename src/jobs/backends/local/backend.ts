@@ -106,7 +106,8 @@ export function createLocalBackend({ home, inventory, controlGroups = true, logL
     const taken = [...inUse.values()].flat()
     const mine: number[] = []
     const cores = attempt.allocation.nodes.map(({ cpus }) => {
-      const chosen = all.length > 0 && cpus > 0 ? chooseCores(all, [...taken, ...mine], cpus) : null
+      // who did not say how many it needs is counted as one, and may use what is idle
+      const chosen = all.length > 0 && cpus > 0 && attempt.spec.resources.cpus !== null ? chooseCores(all, [...taken, ...mine], cpus) : null
       mine.push(...(chosen ?? []))
       return chosen?.join() ?? null
     })

@@ -99,7 +99,8 @@ export function variablesOf({
   const variables: Variables = {
     ...inherited,
     PYTHONUNBUFFERED: '1',
-    OMP_NUM_THREADS: String(threads),
+    // one program that did not say how many cores it needs takes what is idle; several would take it from each other
+    ...((spec.resources.cpus !== null || spec.nodes * perNode > 1) && { OMP_NUM_THREADS: String(threads) }),
     ...prepared?.envs,
     ...(rank && ports && rankVariables(attempt, rank, ports)),
     ...attempt.envs,
