@@ -13,7 +13,9 @@ const [part, name, ...words] = process.argv.slice(2)
 const all = globSync(join(import.meta.dirname, `${part}-*.ts`)).sort()
 const chosen = name === undefined ? all : all.filter(path => basename(path) === `${part}-${name}.ts`)
 if (chosen.length === 0) {
-  console.error(`There is no bench called ${name}. There are: ${all.map(path => basename(path, '.ts').slice(`${part}-`.length)).join(', ')}.`)
+  console.error(
+    `There is no bench called ${name}. There are: ${all.map(path => basename(path, '.ts').slice(`${part}-`.length)).join(', ')}.`,
+  )
   process.exitCode = 2
 }
 for (const path of chosen) {
