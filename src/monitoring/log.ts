@@ -70,7 +70,7 @@ export function plainLine(level: Level, event: string, fields: Fields, now = new
   const time = now.toTimeString().slice(0, 8)
   const what =
     event === 'request' ? [method, route, status, `${Math.round(Number(ms))} ms`, user ?? ''].join(' ').trimEnd() : `${level} ${event}`
-  const more = Object.entries(rest).map(([key, value]) => `${key}=${secretKey.test(key) ? '…' : String(value)}`)
+  const more = Object.entries(rest).map(([key, value]) => `${key}=${secretKey.test(key) ? '…' : typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
   const problem = error instanceof Error ? [`— ${error.message}`] : []
   return masked([time, what, ...more, ...problem].join(' ')).replace(/[\0-\x1f\x7f-\x9f]/g, ' ')
 }
