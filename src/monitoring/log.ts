@@ -59,10 +59,11 @@ export async function openLog({ file, quiet = false }: { file?: string | undefin
 
 /** {"time":"2026-11-25T10:31:02.123Z","level":"info","event":"request","request":"9f…","method":"GET",…} */
 export function jsonLine(level: Level, event: string, fields: Fields, now = new Date()): string {
-  return JSON.stringify({ time: now.toISOString(), level, event, ...fields }, (key, value: unknown) =>
-    secretKey.test(key) ? '…' : value instanceof Error ? aboutError(value) : typeof value === 'string' ? masked(value) : value,
-  )
+  return JSON.stringify({ time: now.toISOString(), level, event, ...fields }, withoutSecrets)
 }
+
+const withoutSecrets = (key: string, value: unknown) =>
+  secretKey.test(key) ? '…' : value instanceof Error ? aboutError(value) : typeof value === 'string' ? masked(value) : value
 
 /** 10:31:02 GET /api/runs/:run 200 3 ms owner */
 export function plainLine(level: Level, event: string, fields: Fields, now = new Date()): string {
@@ -70,7 +71,9 @@ export function plainLine(level: Level, event: string, fields: Fields, now = new
   const time = now.toTimeString().slice(0, 8)
   const what =
     event === 'request' ? [method, route, status, `${Math.round(Number(ms))} ms`, user ?? ''].join(' ').trimEnd() : `${level} ${event}`
-  const more = Object.entries(rest).map(([key, value]) => `${key}=${secretKey.test(key) ? '…' : typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
+  const shown = (value: unknown) =>
+    typeof value === 'object' && !(value instanceof Error) ? JSON.stringify(value, withoutSecrets) : String(value)
+  const more = Object.entries(rest).map(([key, value]) => `${key}=${secretKey.test(key) ? '…' : shown(value)}`)
   const problem = error instanceof Error ? [`— ${error.message}`] : []
   return masked([time, what, ...more, ...problem].join(' ')).replace(/[\0-\x1f\x7f-\x9f]/g, ' ')
 }
