@@ -21,6 +21,9 @@ export interface Server {
   peak(): number
   forgetPeak(): void
   post(path: string, body: unknown): Promise<unknown>
+  /** Nothing of it runs until `wake`: the other one has the machine for itself. */
+  sleep(): void
+  wake(): void
   stop(): Promise<void>
 }
 
@@ -77,6 +80,8 @@ async function start(
   const { token } = JSON.parse(await said) as { token?: string }
   return {
     ...{ name, port, database, coldStart, ...(token && { token }) },
+    sleep: () => void process.kill(-child.pid!, 'SIGSTOP'),
+    wake: () => void process.kill(-child.pid!, 'SIGCONT'),
     cpu: () => sum(treeOf(child.pid!), cpuOf),
     memory: () => sum(treeOf(child.pid!), pid => field(pid, 'smaps_rollup', 'Pss')),
     peak: () => sum(treeOf(child.pid!), pid => field(pid, 'status', 'VmHWM')),

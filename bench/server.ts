@@ -309,7 +309,9 @@ async function newRun(server: Server): Promise<string> {
 /** By a process of its own. */
 function measured({ port, token }: Pick<Server, 'port' | 'token'>, load: Omit<Load, 'port' | 'token'>): Promise<Measured> {
   const given: Load = { ...load, port, ...(token && { token }) }
-  return new Promise((resolve, reject) => {
+  const others = servers.filter(each => each.port !== port)
+  for (const other of others) other.sleep()
+  return new Promise<Measured>((resolve, reject) => {
     const child = spawn(process.execPath, [fileURLToPath(new URL('./server-load.ts', import.meta.url))], {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
@@ -319,6 +321,8 @@ function measured({ port, token }: Pick<Server, 'port' | 'token'>, load: Omit<Lo
       .once('error', reject)
       .once('close', code => (code === 0 ? resolve(JSON.parse(text)) : reject(new Error(`the load generator ended with ${code}`))))
     child.stdin.end(JSON.stringify(given))
+  }).finally(() => {
+    for (const other of others) other.wake()
   })
 }
 
