@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { keeperOf } from '../../src/track/keeper.ts'
-import { temporaryFolder } from '../track/homes.ts'
 import { main } from '../up/up.ts'
 
 interface Ended {
@@ -19,9 +19,16 @@ interface Ended {
 
 /** A home and a folder to work in, and a way to type commands there. */
 function desk(t: TestContext) {
-  const folder = temporaryFolder(t)
+  const folder = mkdtempSync(join(tmpdir(), 'run-'))
   const [home, work] = [join(folder, 'home'), join(folder, 'work')]
   mkdirSync(work)
+  // first the server that a command may have left in the background, then what it stands on
+  t.after(async () => {
+    const keeper = await keeperOf(home)
+    if (keeper) process.kill(keeper.worker.pid, 'SIGTERM')
+    while (keeper && (await keeperOf(home))) await new Promise(resolve => setTimeout(resolve, 20))
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+  })
   const begin = (words: readonly string[], env: Record<string, string> = {}): ChildProcess =>
     spawn(process.execPath, [main, ...words], {
       cwd: work,
@@ -38,10 +45,6 @@ function desk(t: TestContext) {
   }
   const plinth = (...words: string[]) => ended(begin(words))
   const write = (name: string, text: string) => writeFileSync(join(work, name), text)
-  t.after(async () => {
-    const keeper = await keeperOf(home)
-    if (keeper) process.kill(keeper.worker.pid, 'SIGTERM')
-  })
   return { home, work, begin, ended, plinth, write }
 }
 
@@ -111,7 +114,6 @@ test('a secret reaches the job and neither its spec, its files nor its log', asy
   assert.equal(code, 0, stderr)
   assert.match(stderr, new RegExp(`^${secret.length} seen `, 'm'))
   assert.ok(!`${stdout}${stderr}`.includes(secret))
-  const { globSync } = await import('node:fs')
   const files = globSync('jobs/**/*', { cwd: home, withFileTypes: true }).filter(entry => entry.isFile())
   assert.ok(files.length > 3)
   for (const { parentPath, name } of files) assert.ok(!readFileSync(join(parentPath, name)).includes(secret), name)
