@@ -175,7 +175,21 @@ def _elsewhere(mlflow, run, experiment):
         return False
 
 
+def _end_group():
+    """PyTorch over gloo aborts now and then at the end of a script that leaves its process group to the end of the program."""
+    distributed = sys.modules.get("torch.distributed")
+    try:
+        if distributed is not None and distributed.is_initialized() and distributed.get_backend() == "gloo":
+            distributed.destroy_process_group()
+    except Exception:
+        pass
+
+
 def start():
+    if os.environ.get("NNODES", "1") not in ("", "0", "1"):
+        import atexit
+
+        atexit.register(_end_group)
     if os.environ.get("MLFLOW_RUN_ID"):
         sys.meta_path.insert(0, _Watch({"mlflow"}, _steady))
     if os.environ.get("PLINTH_AUTOLOG") == "1" and _leads():
