@@ -2,9 +2,19 @@
 import type { JobsConnection } from '../control-plane.ts'
 import { Failure } from '../failure.ts'
 import type { Job } from '../sdk/calls/jobs.ts'
+import { hasEnded } from '../sdk/index.ts'
 import type { Context } from './output.ts'
 
-export const hasEnded = ({ state }: Pick<Job, 'state'>): boolean => state === 'succeeded' || state === 'failed' || state === 'cancelled'
+/** All jobs of an array or a sweep, by their places in it. */
+export async function jobsOfGroup({ plinth }: JobsConnection, group: string): Promise<Job[]> {
+  const all: Job[] = []
+  for (let after: string | undefined; ; ) {
+    const { items, next } = await plinth.listJobs({ group, limit: 1000, ...(after !== undefined && { after }) })
+    all.push(...items)
+    if (next === null) return all.toSorted((a, b) => (a.index ?? 0) - (b.index ?? 0))
+    after = next
+  }
+}
 
 /** As `docker run`: what is ours to say is 125 to 127, everything else is the job's own. */
 export function exitCodeOf({ state, reason, exitCode }: Pick<Job, 'state' | 'reason' | 'exitCode'>): number {
@@ -53,7 +63,7 @@ export async function followJob(
           if (line.stream === 'p') say(style('dim', line.text))
           else out(line.text)
         }
-      if (hasEnded(now)) {
+      if (hasEnded(now.state)) {
         if (interrupted && stopOnInterrupt) throw new Failure('interrupted', { next: `Run it again with plinth jobs retry ${job}.` })
         return now
       }

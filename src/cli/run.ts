@@ -8,9 +8,9 @@ import { serverUrl } from '../config.ts'
 import { connectJobs, type JobsConnection, jobs } from '../control-plane.ts'
 import { Failure } from '../failure.ts'
 import type { Job } from '../sdk/calls/jobs.ts'
-import { formatSeconds } from '../sdk/index.ts'
+import { formatSeconds, hasEnded } from '../sdk/index.ts'
 import { common, defineCommand } from './command.ts'
-import { exitCodeOf, followJob, hasEnded } from './job-follow.ts'
+import { exitCodeOf, followJob, jobsOfGroup } from './job-follow.ts'
 import type { Context } from './output.ts'
 import { startServerBeside } from './server-beside.ts'
 
@@ -66,7 +66,7 @@ A job file is YAML in SkyPilot's words; docs/jobs.md lists every key.`,
       })
     const envs = Object.fromEntries(given.envs.map(each => assignment(each)))
     const words = [given.target, ...(given.words ?? [])]
-    const { readJobFile, specOfCommand, environmentOf, amounts, JobSpec } = await jobs()
+    const { readJobFile, specOfCommand, environmentOf, pythonOf, amounts, JobSpec } = await jobs()
     const isJobFile = /\.ya?ml$/i.test(given.target) && existsSync(given.target) && statSync(given.target).isFile()
     if (isJobFile && words.length > 1) throw new Failure('usage', { problem: 'A job file takes no words; use --envs.', command: 'run' })
     const file = isJobFile
@@ -138,11 +138,6 @@ A job file is YAML in SkyPilot's words; docs/jobs.md lists every key.`,
   },
 })
 
-const pythonOf = (runtime: { kind: string }) =>
-  runtime.kind === 'python'
-    ? (runtime as never)
-    : ({ kind: 'python', requirements: null, lock: null, project: null, conda: null, python: null } as const)
-
 /** What `--json` answers of a job. */
 export const summary = (job: Job) => ({
   job: job.job,
@@ -204,21 +199,13 @@ async function runArray(
   while (ended.length < submitted.length) {
     context.signal.throwIfAborted()
     await new Promise(done => setTimeout(done, 500))
-    const all: Job[] = []
-    for (let after: string | undefined; ; ) {
-      const { items, next } = await connection.plinth.listJobs({ group, limit: 1000, ...(after !== undefined && { after }) })
-      all.push(...items)
-      if (next === null) break
-      after = next
-    }
-    ended = all.filter(hasEnded)
+    ended = (await jobsOfGroup(connection, group)).filter(({ state }) => hasEnded(state))
     line.update(ended.length)
   }
   line.end()
-  const jobsInOrder = ended.toSorted((a, b) => (a.index ?? 0) - (b.index ?? 0))
   table(
     ['job', 'state', 'variables'],
-    jobsInOrder.map(job => [
+    ended.map(job => [
       String(job.job),
       job.state,
       Object.entries(file.array[job.index ?? 0] ?? {})
@@ -226,6 +213,6 @@ async function runArray(
         .join(' '),
     ]),
   )
-  result({ group, jobs: jobsInOrder.map(summary) })
-  return Math.max(...jobsInOrder.map(exitCodeOf))
+  result({ group, jobs: ended.map(summary) })
+  return Math.max(...ended.map(exitCodeOf))
 }

@@ -7,9 +7,9 @@ import { basename, dirname, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { connectJobs, type JobsConnection, jobs as jobParts } from '../control-plane.ts'
 import { Failure } from '../failure.ts'
-import type { Job } from '../sdk/calls/jobs.ts'
-import { formatSeconds } from '../sdk/index.ts'
+import { formatSeconds, hasEnded } from '../sdk/index.ts'
 import { defineCommand } from './command.ts'
+import { jobsOfGroup } from './job-follow.ts'
 import type { Context } from './output.ts'
 import { startServerBeside } from './server-beside.ts'
 
@@ -201,7 +201,7 @@ const plain = {
 /** throws sweep_not_found */
 async function found(connection: JobsConnection, parts: Parts, name: string | undefined): Promise<Sweep> {
   if (name === undefined) throw new Failure('usage', { problem: '--resume needs --name.', command: 'sweep' })
-  const [first] = await jobsOf(connection, name)
+  const [first] = await jobsOfGroup(connection, name)
   const trial = first && parts.JobSpec.parse(first.spec).trial
   if (!trial) throw new Failure('sweep_not_found', { name })
   const { trial: _, envs, name: jobName, ...spec } = parts.JobSpec.parse(first.spec)
@@ -230,15 +230,13 @@ async function runSweep(
   const line = progress('trials', definition.trials)
   for (;;) {
     const trials = await trialsOf(connection, parts, { name, definition }, { told, points })
-    const ended = trials.filter(({ state }) => state === 'succeeded' || state === 'failed' || state === 'cancelled').length
+    const ended = trials.filter(({ state }) => hasEnded(state)).length
     const [best] = parts.ranked(definition, trials)
     const value = best && parts.bestOf(best, definition.goal)
     line.update(ended, typeof value === 'number' ? `best ${definition.metric} ${Number(value.toPrecision(4))} (job ${best!.job})` : '')
     const { submit, stop, done, spent } = parts.nextSteps(definition, trials)
     if (done || signal.aborted) {
-      if (signal.aborted)
-        for (const { job, state } of trials)
-          if (!['succeeded', 'failed', 'cancelled'].includes(state)) await connection.plinth.stopJob({ job })
+      if (signal.aborted) for (const { job, state } of trials) if (!hasEnded(state)) await connection.plinth.stopJob({ job })
       line.end(spent ? `The budget of ${formatSeconds(definition.budget!)} is spent.` : undefined)
       return trials
     }
@@ -266,16 +264,6 @@ async function runSweep(
   }
 }
 
-async function jobsOf(connection: JobsConnection, group: string): Promise<Job[]> {
-  const all: Job[] = []
-  for (let after: string | undefined; ; ) {
-    const { items, next } = await connection.plinth.listJobs({ group, limit: 1000, ...(after !== undefined && { after }) })
-    all.push(...items)
-    if (next === null) return all.toSorted((a, b) => (a.index ?? 0) - (b.index ?? 0))
-    after = next
-  }
-}
-
 /** `told`: runs that have their params; `points`: of runs that have ended, which will not change. */
 async function trialsOf(
   connection: JobsConnection,
@@ -285,9 +273,8 @@ async function trialsOf(
 ): Promise<Trial[]> {
   const { plinth } = connection
   return Promise.all(
-    (await jobsOf(connection, name)).map(async job => {
+    (await jobsOfGroup(connection, name)).map(async job => {
       const index = job.index ?? 0
-      const hasEnded = job.ended !== null
       let stopped: number | null = null
       let own = job.run === null ? [] : points.get(job.run)
       if (job.run !== null) {
@@ -300,7 +287,7 @@ async function trialsOf(
         if (own === undefined) {
           const metric = definition.metric
           own = metric !== null && metrics.some(({ key }) => key === metric) ? await historyOf(connection, job.run, metric) : []
-          if (hasEnded) points.set(job.run, own)
+          if (hasEnded(job.state)) points.set(job.run, own)
         }
       }
       const seconds = job.started === null ? 0 : ((job.ended ?? Date.now()) - job.started) / 1000

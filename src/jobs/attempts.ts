@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Db } from '../db/open.ts'
 import { Failure, forOthers } from '../failure.ts'
+import { hasEnded } from '../sdk/shapes.ts'
 import { comesAgain, endOf } from './after.ts'
 import type { Allocation, Attempt, Exit } from './attempt.ts'
 import type { Backend, Observation } from './backend.ts'
@@ -17,7 +18,7 @@ import type { Placed } from './board.ts'
 import { deviceOf, deviceTag } from './device.ts'
 import type { JobSecrets } from './secrets.ts'
 import type { JobReason, JobSpec } from './spec.ts'
-import { type ActiveRow, hasEnded, jobRow, type QueuedRow } from './store.ts'
+import { type ActiveRow, jobRow, type QueuedRow } from './store.ts'
 import type { JobTracking } from './tracking.ts'
 
 export interface AttemptParts {

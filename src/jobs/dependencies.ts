@@ -1,6 +1,7 @@
 /** Whether what a job waits for has happened, can still happen, or never will. */
+
+import { hasEnded } from '../sdk/shapes.ts'
 import type { JobSpec } from './spec.ts'
-import { hasEnded } from './store.ts'
 
 export interface OpenDependency {
   /** It can never be met any more. */

@@ -12,9 +12,10 @@ import type { ServerResponse } from 'node:http'
 import { asAnswer } from '../api/app.ts'
 import type { ForeignRoute } from '../api/route.ts'
 import { Failure } from '../failure.ts'
+import { hasEnded } from '../sdk/shapes.ts'
 import { createLineReader } from './log-lines.ts'
 import type { JobParts } from './routes.ts'
-import { attemptsOf, hasEnded, jobRow } from './store.ts'
+import { attemptsOf, jobRow } from './store.ts'
 
 const chunk = 256 * 1024
 /** Milliseconds after which something is sent, so that a proxy does not take a quiet job for a dead one. */

@@ -4,10 +4,10 @@
  */
 import type { Db } from '../db/open.ts'
 import type { Job } from '../sdk/calls/jobs.ts'
+import { hasEnded } from '../sdk/shapes.ts'
 import { comesAgain, endOf } from './after.ts'
 import type { Backend } from './backend.ts'
 import type { JobSpec } from './spec.ts'
-import { hasEnded } from './store.ts'
 
 const noKeeper = 'Nothing runs on this home now that would start it: plinth up does, and plinth run while it lasts.'
 

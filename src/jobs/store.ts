@@ -1,4 +1,5 @@
 /** The queue and what became of each job, in the database. Everything asked for in another project is not found. */
+
 import type { Selectable } from 'kysely'
 import { sql } from 'kysely'
 import { record } from '../db/audit.ts'
@@ -8,11 +9,11 @@ import type { Schema } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import type { Job } from '../sdk/calls/jobs.ts'
 import type { RunStatus } from '../sdk/shapes.ts'
+import { hasEnded } from '../sdk/shapes.ts'
 import type { Allocation } from './attempt.ts'
 import { JobSpec } from './spec.ts'
 
 export const activeStates = ['queued', 'starting', 'setting_up', 'running', 'stopping'] as const
-export const hasEnded = (status: string): boolean => status === 'succeeded' || status === 'failed' || status === 'cancelled'
 
 export type JobRow = Selectable<Schema['jobs']>
 export type AttemptRow = Selectable<Schema['job_attempts']>

@@ -3,9 +3,10 @@
  * is still there. Leases are rebuilt from it, so that nothing is given away twice.
  */
 import type { Db } from '../db/open.ts'
+import { hasEnded } from '../sdk/shapes.ts'
 import type { Allocation } from './attempt.ts'
 import type { Backend } from './backend.ts'
-import { hasEnded, passNumbers } from './store.ts'
+import { passNumbers } from './store.ts'
 
 export interface Stray {
   engine: string

@@ -194,6 +194,8 @@ export type DataCheck = z.infer<typeof DataCheck>
 
 export const RunStatus = z.enum(['queued', 'starting', 'setting_up', 'running', 'stopping', 'succeeded', 'failed', 'cancelled'])
 export type RunStatus = z.infer<typeof RunStatus>
+/** Nothing works on it any more: its status is its last. */
+export const hasEnded = (status: string): boolean => status === 'succeeded' || status === 'failed' || status === 'cancelled'
 
 export const Device = z.strictObject({ kind: z.enum(['cpu', 'gpu', 'tpu']), name: z.string(), threads: z.int().positive() })
 export type Device = z.infer<typeof Device>

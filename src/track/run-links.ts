@@ -21,26 +21,7 @@ export async function logInputs(
 ): Promise<void> {
   const { number, experiment } = await activeRow(db, project, run)
   await db.transaction().execute(async transaction => {
-    for (const { name, digest, sourceType, source, schema, profile, tags } of datasets) {
-      await transaction
-        .insertInto('logged_datasets')
-        .values({ experiment, name, digest, source_type: sourceType, source, schema, profile })
-        .onConflict(conflict => conflict.columns(['experiment', 'name', 'digest']).doNothing())
-        .execute()
-      const { id } = await transaction
-        .selectFrom('logged_datasets')
-        .select('id')
-        .where('experiment', '=', experiment)
-        .where('name', '=', name)
-        .where('digest', '=', digest)
-        .executeTakeFirstOrThrow()
-      const context = tags.find(({ key }) => key === 'mlflow.data.context')?.value ?? null
-      await transaction
-        .insertInto('run_inputs')
-        .values({ run: number, dataset: id, context, tags: JSON.stringify(tags) })
-        .onConflict(conflict => conflict.columns(['run', 'dataset']).doNothing())
-        .execute()
-    }
+    for (const dataset of datasets) await writeRunInput(transaction, { run: number, experiment }, dataset)
     await link(
       transaction,
       number,
@@ -48,6 +29,34 @@ export async function logInputs(
       models.map(model => ({ model, step: 0 })),
     )
   })
+}
+
+/** In the caller's transaction; false where the run has this dataset already. */
+export async function writeRunInput(
+  transaction: Db,
+  { run, experiment }: { run: number; experiment: number },
+  { name, digest, sourceType, source, schema, profile, tags }: DatasetInput,
+): Promise<boolean> {
+  await transaction
+    .insertInto('logged_datasets')
+    .values({ experiment, name, digest, source_type: sourceType, source, schema, profile })
+    .onConflict(conflict => conflict.columns(['experiment', 'name', 'digest']).doNothing())
+    .execute()
+  const { id } = await transaction
+    .selectFrom('logged_datasets')
+    .select('id')
+    .where('experiment', '=', experiment)
+    .where('name', '=', name)
+    .where('digest', '=', digest)
+    .executeTakeFirstOrThrow()
+  const context = tags.find(({ key }) => key === 'mlflow.data.context')?.value ?? null
+  const made = await transaction
+    .insertInto('run_inputs')
+    .values({ run, dataset: id, context, tags: JSON.stringify(tags) })
+    .onConflict(conflict => conflict.columns(['run', 'dataset']).doNothing())
+    .returning('dataset')
+    .executeTakeFirst()
+  return made !== undefined
 }
 
 /** throws tracked_run_not_found, tracked_run_deleted */

@@ -13,7 +13,7 @@ import { z } from 'zod'
 import type { Home } from '../db/home.ts'
 import { type Db, exclusively } from '../db/open.ts'
 import { Failure } from '../failure.ts'
-import { Run, type RunReporter } from '../sdk/index.ts'
+import { hasEnded, Run, type RunReporter } from '../sdk/index.ts'
 import { makeFolder, removeFolder, storageFailure, writeFileAtomic } from '../storage/disk.ts'
 import { type MetricLog, type MetricPoint, newestOf, openMetricLog, readMetricLog, seriesOf } from './metrics.ts'
 import { forgetRun, mirrorRun } from './mirror.ts'
@@ -302,7 +302,7 @@ export async function deleteRun(home: Home, id: string): Promise<void> {
 // ── below ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Whether a process has to be at work on it for its status to be true. */
-export const isOpen = (run: { status: string }): boolean => !['succeeded', 'failed', 'cancelled'].includes(run.status)
+export const isOpen = (run: { status: string }): boolean => !hasEnded(run.status)
 
 function folderOf(home: Home, id: string): string {
   if (!/^[0-9a-f]{32}$/.test(id)) throw new Failure('run_not_found', { run: id.slice(0, 64) })

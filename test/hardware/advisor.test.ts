@@ -350,18 +350,18 @@ test('too little to go by is refused with what to say', () => {
 test('a run is compared with its forecast, and the next one learns from it', async t => {
   const home = temporaryFolder(t)
   const forecast = {
-    subject: '/work/train.py',
+    subject: '/code/train.py',
     framework: 'pytorch',
     device: 'cpu',
     memory: { low: 1e9, likely: 2e9, high: 4e9 },
     seconds: { low: 50, likely: 100, high: 400 },
   }
   await storeForecast(home, forecast)
-  const run = { subject: '/work/train.py', framework: 'pytorch', device: 'cpu', memory: 2.4e9, seconds: 200 }
+  const run = { subject: '/code/train.py', framework: 'pytorch', device: 'cpu', memory: 2.4e9, seconds: 200 }
   const error = await recordOutcome(home, run)
   assert.deepEqual([error.memory, error.seconds], [1.2, 2])
   assert.equal(error.says, 'Against the forecast: memory +20 %, time +100 %.')
-  assert.equal((await recordOutcome(home, { ...run, subject: '/work/other.py' })).says, null, 'nothing was said of that one')
+  assert.equal((await recordOutcome(home, { ...run, subject: '/code/other.py' })).says, null, 'nothing was said of that one')
   for (let i = 0; i < 9; i++) await recordOutcome(home, { ...run, seconds: 190 + 2 * i })
   appendFileSync(join(home, 'hardware', 'outcomes.jsonl'), '{"version":1,"time":17') // the power went
   const outcomes = await readOutcomes(home)
@@ -374,14 +374,14 @@ test('a run is compared with its forecast, and the next one learns from it', asy
   const after = corrected(before, correction)
   assert.ok(isSum(after) && after.low < 200 && 200 < after.high && after.high - after.low < before.high - before.low)
   assert.match(after.terms[0]!.how, /by 10 runs here/)
-  assert.deepEqual(earlierRuns(outcomes, '/work/train.py').length, 10)
+  assert.deepEqual(earlierRuns(outcomes, '/code/train.py').length, 10)
   assert.equal(corrected(before, null), before)
 })
 
 test('the script of a command is the one that advice was asked for', async t => {
-  assert.equal(scriptOf({ argv: ['python3', '-u', 'train.py', '--out', 'x.json'] }, '/work'), '/work/train.py')
-  assert.equal(scriptOf({ shell: 'cd src && OMP_NUM_THREADS=2 python "/abs/train.py" --lr .1' }, '/work'), '/abs/train.py')
-  assert.equal(scriptOf({ argv: ['sleep', '5'] }, '/work'), null)
+  assert.equal(scriptOf({ argv: ['python3', '-u', 'train.py', '--out', 'x.json'] }, '/code'), '/code/train.py')
+  assert.equal(scriptOf({ shell: 'cd src && OMP_NUM_THREADS=2 python "/abs/train.py" --lr .1' }, '/code'), '/abs/train.py')
+  assert.equal(scriptOf({ argv: ['sleep', '5'] }, '/code'), null)
   const home = temporaryFolder(t)
   const script = join(home, 'train.py')
   writeFileSync(script, 'import torch\n')

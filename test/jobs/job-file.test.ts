@@ -9,7 +9,7 @@ import { type JobFile, readJobFile } from '../../src/jobs/job-file/read.ts'
 import { JobSpec } from '../../src/jobs/spec.ts'
 
 const read = (text: string, envs: Record<string, string> = {}): JobFile =>
-  readJobFile(text, { file: '/work/jobs/train.yaml', folder: '/work/jobs', envs })
+  readJobFile(text, { file: '/code/jobs/train.yaml', folder: '/code/jobs', envs })
 
 /** Why a file is refused, as `code: message`. */
 function refusal(text: string, envs: Record<string, string> = {}): string {
@@ -42,7 +42,7 @@ run: |
   python train.py --epochs $EPOCHS
 `)
   assert.equal(spec.name, 'train-mnist')
-  assert.equal(spec.workdir, '/work/jobs/code')
+  assert.equal(spec.workdir, '/code/jobs/code')
   assert.equal(spec.nodes, 2)
   assert.deepEqual(spec.resources.cpus, { amount: 4, exact: false })
   assert.deepEqual(spec.resources.memory, { amount: 16e9, exact: false })
@@ -93,7 +93,7 @@ ext:
 
 test('a dot is the folder and not nothing, numbers become text, and yes stays yes', () => {
   const { spec } = read('workdir: .\nrun: echo\nenvs: {A: yes, B: 1e3, C: 0x10, D: 010, E: true}\n')
-  assert.equal(spec.workdir, '/work/jobs')
+  assert.equal(spec.workdir, '/code/jobs')
   assert.deepEqual(spec.envs, { A: 'yes', B: '1000', C: '16', D: '10', E: 'true' })
 })
 

@@ -15,7 +15,7 @@ export interface Ext {
 
 const largestArray = 10_000
 
-export function readExt(ext: Fields, _envs: Readonly<Record<string, string>>): Ext {
+export function readExt(ext: Fields): Ext {
   const plain = plainSpec('', { shell: '' })
   const runtime = ext.section('runtime')
   const kind = runtime.text('kind') ?? 'none'

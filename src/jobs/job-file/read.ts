@@ -52,7 +52,7 @@ export function readJobFile(text: string, { file, folder, envs: given = {} }: Jo
   const fill = (value: string | null) => (value === null ? null : substitute(value, envs))
 
   const resources = fields.section('resources')
-  const ext = readExt(fields.section('ext'), envs)
+  const ext = readExt(fields.section('ext'))
   const accelerators = resources.take('accelerators') ?? resources.take('gpus', { verdict: 'translated', note: 'read as accelerators' })
   const alternatives = [...list(resources.take('any_of')), ...list(resources.take('ordered'))]
   const cpus = resources.take('cpus')

@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, extname } from 'node:path'
 import { Failure } from '../../failure.ts'
 import { notebookCommand } from '../environments/notebook-command.ts'
-import { type JobSpec, plainSpec } from '../spec.ts'
+import { type JobSpec, plainSpec, type Runtime } from '../spec.ts'
 
 export interface ScriptOptions {
   /** Where the command runs; the script's path is relative to it. */
@@ -29,10 +29,14 @@ export function specOfCommand(words: readonly string[], { workdir, env }: Script
   return plainSpec(name, { argv: [...words] }, { workdir, ...(env && { runtime: python }) })
 }
 
+/** A runtime of Python as it stands; of anything else, Python without an environment. */
+export const pythonOf = (runtime: Runtime): PythonRuntime => (runtime.kind === 'python' ? runtime : noEnvironment)
+
+type PythonRuntime = Extract<Runtime, { kind: 'python' }>
 const noEnvironment = { kind: 'python', requirements: null, lock: null, project: null, conda: null, python: null } as const
 
 /** By the file's name, as their tools call them. throws job_environment_file */
-export function environmentOf(file: string): Partial<Extract<JobSpec['runtime'], { kind: 'python' }>> {
+export function environmentOf(file: string): Partial<PythonRuntime> {
   if (!existsSync(file)) throw new Failure('job_environment_file', { file, problem: 'it is not there' })
   const name = basename(file).toLowerCase()
   if (name === 'pyproject.toml') return { project: file }

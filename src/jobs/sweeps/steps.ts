@@ -1,4 +1,5 @@
 /** What a sweep does next, from how its trials stand and nothing else: whoever takes it up again goes on where it was. */
+import { hasEnded } from '../../sdk/shapes.ts'
 import { type Point, stoppedAt } from './early-stop.ts'
 import type { SweepDefinition } from './search.ts'
 
@@ -26,10 +27,8 @@ export interface Steps {
   spent: boolean
 }
 
-const ended = ({ state }: Trial) => state === 'succeeded' || state === 'failed' || state === 'cancelled'
-
 export function nextSteps(sweep: SweepDefinition, trials: readonly Trial[]): Steps {
-  const active = trials.filter(trial => !ended(trial))
+  const active = trials.filter(({ state }) => !hasEnded(state))
   const spent = sweep.budget !== null && trials.reduce((sum, { seconds }) => sum + seconds, 0) >= sweep.budget
   if (spent) return { submit: [], stop: active.map(({ job, index }) => ({ job, index, rung: null })), done: active.length === 0, spent }
   const known = new Set(trials.map(({ index }) => index))

@@ -1,6 +1,7 @@
 /** Runs with what they logged: each in one transaction, its points in more of them. */
 import type { Db } from '../../db/open.ts'
 import { writePoints } from '../points.ts'
+import { writeRunInput } from '../run-links.ts'
 import { nameTag } from '../tracked-runs.ts'
 import { chunks, type Into, isServed } from './into.ts'
 import type { Pair, Source, SourceRun } from './source.ts'
@@ -88,28 +89,7 @@ async function takePairs(
 }
 
 async function takeDatasets(into: Into, db: Db, run: number, experiment: number, { datasets }: SourceRun): Promise<void> {
-  for (const { name, digest, sourceType, source, schema, profile, tags } of datasets) {
-    await db
-      .insertInto('logged_datasets')
-      .values({ experiment, name, digest, source_type: sourceType, source, schema, profile })
-      .onConflict(conflict => conflict.columns(['experiment', 'name', 'digest']).doNothing())
-      .execute()
-    const { id } = await db
-      .selectFrom('logged_datasets')
-      .select('id')
-      .where('experiment', '=', experiment)
-      .where('name', '=', name)
-      .where('digest', '=', digest)
-      .executeTakeFirstOrThrow()
-    const context = tags.find(({ key }) => key === 'mlflow.data.context')?.value ?? null
-    const made = await db
-      .insertInto('run_inputs')
-      .values({ run, dataset: id, context, tags: JSON.stringify(tags) })
-      .onConflict(conflict => conflict.columns(['run', 'dataset']).doNothing())
-      .returning('dataset')
-      .executeTakeFirst()
-    into.count('dataset inputs', { added: made ? 1 : 0 })
-  }
+  for (const dataset of datasets) into.count('dataset inputs', { added: (await writeRunInput(db, { run, experiment }, dataset)) ? 1 : 0 })
 }
 
 async function takeLinks(db: Db, run: number, { inputs, outputs }: SourceRun): Promise<void> {
